@@ -1,0 +1,1 @@
+"""The `recnext` command: `main` finds the command, one thin module runs each."""

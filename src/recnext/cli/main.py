@@ -1,0 +1,78 @@
+"""Entry point of the `recnext` command: names the commands and imports only the one that runs.
+
+Nothing heavy may be imported here: `recnext --help` has to answer in well under a second.
+"""
+
+import os
+import sys
+from importlib import import_module
+
+from recnext._version import __version__
+from recnext.errors import RecNextError
+
+# command -> what it does. Module `recnext.cli.<command>` holds `run`,
+# a typed function (or a dict of them, for subcommands) whose parameters become the flags.
+COMMANDS: dict[str, str] = {
+    "list": "every network with size, cost and published accuracy",
+    "info": "one network: stages, shapes, parameters, MACs, receptive fields",
+    "predict": "classify images",
+    "train": "train or fine-tune on folders of images",
+    "eval": "accuracy of a checkpoint on folders of images",
+    "fuse": "fold every BatchNorm of a checkpoint for inference",
+    "convert": "turn any checkpoint into safetensors",
+    "demo": "train, evaluate and fuse a small network on real digits, in about a minute",
+}
+
+_USAGE = "usage: recnext COMMAND [OPTIONS]     (recnext COMMAND --help tells a command's options)"
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return f"{_USAGE}\n\nRecNeXt {__version__}: efficient vision backbones in timm.\n\ncommands:\n{rows}\n"
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"recnext: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Runs the command in `arguments` and returns the exit status."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help(), end="")
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"recnext {__version__}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "recnext --help lists the commands"
+        return _fail(f"unknown command {name!r}: {hint}", 2)
+
+    from jsonargparse import auto_cli
+
+    import recnext.models  # noqa: F401 (registers the networks with timm)
+
+    run = import_module(f"recnext.cli.{name.replace('-', '_')}").run
+    try:
+        status = auto_cli(run, args=rest, prog=f"recnext {name}", as_positional=True)
+    except RecNextError as error:
+        return _fail(str(error), 2)
+    except BrokenPipeError:  # `recnext list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    return int(status or 0)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(dispatch(sys.argv[1:]))
