@@ -1,0 +1,1 @@
+"""Fast exact implementations of the recursion, and the choice among them."""
