@@ -1,0 +1,149 @@
+"""Convolution or linear layer with its BatchNorm, and the exact folding of one into the other."""
+
+from typing import Any, cast
+
+import torch
+from timm.layers import trunc_normal_
+from torch import Tensor, nn
+
+
+def norm_scale_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """The affine map ``x * scale + shift`` that a BatchNorm is in eval mode, in float64.
+
+    Returns:
+        Two tensors of shape (C,), float64.
+    """
+    norm = cast(nn.BatchNorm2d, norm)
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.double()
+    shift = -norm.running_mean.double() * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias.double()
+    return scale, shift
+
+
+class ConvNorm(nn.Sequential):
+    """Conv2d followed by BatchNorm2d; children `conv` and `norm`.
+
+    ``fuse()`` gives the single Conv2d (with bias) that equals the pair in eval mode.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
+        bias: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        dd = {"device": device, "dtype": dtype}
+        self.add_module(
+            "conv",
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride=stride,
+                padding=padding,
+                groups=groups,
+                bias=bias,
+                **dd,
+            ),
+        )
+        self.add_module("norm", nn.BatchNorm2d(out_channels, **dd))
+
+    @torch.no_grad()
+    def fuse(self) -> nn.Conv2d:
+        """One Conv2d equal to convolution and norm in eval mode, up to rounding."""
+        conv, norm = cast(nn.Conv2d, self.conv), cast(nn.BatchNorm2d, self.norm)
+        fused = with_bias(conv)
+        scale, shift = norm_scale_shift(norm)
+        scale_outputs(fused, scale, shift)
+        return fused
+
+
+class NormLinear(nn.Sequential):
+    """BatchNorm1d followed by Linear; children `norm` and `linear`.
+
+    ``fuse()`` gives the single Linear that equals the pair in eval mode.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        dd = {"device": device, "dtype": dtype}
+        self.add_module("norm", nn.BatchNorm1d(in_features, **dd))
+        linear = nn.Linear(in_features, out_features, **dd)
+        trunc_normal_(linear.weight, std=0.02)
+        nn.init.zeros_(linear.bias)
+        self.add_module("linear", linear)
+
+    @torch.no_grad()
+    def fuse(self) -> nn.Linear:
+        """One Linear equal to norm and linear layer in eval mode, up to rounding."""
+        norm, linear = cast(nn.BatchNorm1d, self.norm), cast(nn.Linear, self.linear)
+        fused = nn.Linear(
+            linear.in_features, linear.out_features, device=linear.weight.device, dtype=linear.weight.dtype
+        )
+        scale, shift = norm_scale_shift(norm)
+        weight = linear.weight.double()
+        fused.weight.copy_(weight * scale)
+        fused.bias.copy_(linear.bias.double() + weight @ shift)
+        return fused.train(linear.training)
+
+
+def with_bias(conv: nn.Conv2d) -> nn.Conv2d:
+    """A copy of a convolution that has a bias (zero if there was none)."""
+    copy = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        cast(tuple[int, int], conv.kernel_size),
+        stride=cast(tuple[int, int], conv.stride),
+        padding=conv.padding if isinstance(conv.padding, str) else cast(tuple[int, int], conv.padding),
+        dilation=cast(tuple[int, int], conv.dilation),
+        groups=conv.groups,
+        bias=True,
+        padding_mode=conv.padding_mode,
+        device=conv.weight.device,
+        dtype=conv.weight.dtype,
+    )
+    with torch.no_grad():
+        copy.weight.copy_(conv.weight)
+        assert copy.bias is not None
+        if conv.bias is None:
+            copy.bias.zero_()
+        else:
+            copy.bias.copy_(conv.bias)
+    return copy.train(conv.training)
+
+
+@torch.no_grad()
+def scale_outputs(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> None:
+    """Makes ``conv(x)`` give ``conv(x) * scale + shift``, in place; the convolution has a bias."""
+    assert conv.bias is not None
+    conv.weight.copy_(conv.weight.double() * scale[:, None, None, None])
+    conv.bias.copy_(conv.bias.double() * scale + shift)
+
+
+@torch.no_grad()
+def shift_inputs(conv: nn.Conv2d, shift: Tensor) -> None:
+    """Makes ``conv(x)`` give ``conv(x + shift)``, in place, for a 1x1 ungrouped convolution with a bias."""
+    assert conv.bias is not None
+    assert conv.kernel_size == (1, 1)
+    assert conv.groups == 1
+    conv.bias.copy_(conv.bias.double() + conv.weight.double().flatten(1) @ shift)
+
+
+@torch.no_grad()
+def scale_inputs(conv: nn.Conv2d, scale: Tensor) -> None:
+    """Makes ``conv(x)`` give ``conv(x * scale)``, in place, for an ungrouped convolution."""
+    assert conv.groups == 1
+    conv.weight.copy_(conv.weight.double() * scale[None, :, None, None])

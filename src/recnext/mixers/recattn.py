@@ -1,0 +1,60 @@
+"""RecAttn2d: RecConv's recursion with linear attention on the coarse level."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .conv_norm import ConvNorm
+from .linear_attention import LinearAttention
+
+
+class RecAttn2d(nn.Module):
+    """Recursive attention of the A and L series: ``conv(x + resize(attention(down(x))))``.
+
+    `down` is a stride-2 depthwise convolution with norm followed by LinearAttention, `conv` a depthwise
+    convolution with norm.
+
+    Args:
+        in_channels: channels C of input and output.
+        num_heads: heads of the attention.
+        kernel_size: of both depthwise convolutions, odd.
+        mode: how the attended map is resized, "nearest" as published, or "bilinear".
+        kernel: feature map of the attention (see LinearAttention).
+        bias: gives the convolutions a bias, as in the L series.
+        kv_first: see LinearAttention.
+        device: where the weights live.
+        dtype: of the weights.
+
+    Shape:
+        (N, C, H, W) to (N, C, H, W), any H and W.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_heads: int = 1,
+        kernel_size: int = 5,
+        mode: str = "nearest",
+        *,
+        kernel: str = "elu",
+        bias: bool = False,
+        kv_first: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.mode = mode
+        options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
+        depthwise: dict[str, Any] = {"padding": kernel_size // 2, "groups": in_channels, **options}
+        self.down = nn.Sequential(
+            ConvNorm(in_channels, in_channels, kernel_size, stride=2, **depthwise),
+            LinearAttention(in_channels, num_heads, kernel=kernel, kv_first=kv_first, **options),
+        )
+        self.conv = ConvNorm(in_channels, in_channels, kernel_size, **depthwise)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.conv(x + F.interpolate(self.down(x), size=x.shape[-2:], mode=self.mode))
+
+    def extra_repr(self) -> str:  # noqa: D102
+        return f"mode={self.mode}"
