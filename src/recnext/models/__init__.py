@@ -1,0 +1,8 @@
+"""The networks, one family a file. Importing this package registers them with timm."""
+
+from .base import RecNext
+from .recnext_a import RecNextA
+from .recnext_l import RecNextL
+from .recnext_m import RecNextM
+
+__all__ = ["RecNext", "RecNextA", "RecNextL", "RecNextM"]
