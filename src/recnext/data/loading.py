@@ -1,0 +1,104 @@
+"""From a data set to batches: keyed randomness, unreadable images as values, worker processes that end cleanly."""
+
+import os
+import random
+import signal
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional, Union
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .folders import UnreadableImageError
+from .sampling import EvaluationBatches, SampleKey, TrainBatches, seed_everything
+
+_REPLACEMENTS = 10  # tries to find a readable image in place of an unreadable one
+
+
+class Batch(NamedTuple):
+    """`images` uint8 (N, 3, H, W), `labels` int64 (N,), and what could not be read.
+
+    In training each unreadable image was replaced by another; in evaluation it is missing from the tensors.
+    """
+
+    images: Tensor
+    labels: Tensor
+    unreadable: tuple[str, ...] = ()
+
+
+class _Sample(NamedTuple):
+    image: Optional[Tensor]
+    label: int
+    unreadable: Optional[str]
+
+
+class _KeyedDataset(Dataset[_Sample]):
+    """Looks samples up by key. Unreadable images become values, which cross process borders unharmed."""
+
+    def __init__(self, dataset: Dataset[tuple[Any, int]], seed: int, replace: bool) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.replace = replace
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, key: SampleKey) -> _Sample:
+        seed_everything(self.seed, key.epoch, key.position)
+        index, unreadable = key.sample, None
+        for _ in range(_REPLACEMENTS if self.replace else 1):
+            try:
+                image, label = self.dataset[index]
+                return _Sample(image, label, unreadable)
+            except UnreadableImageError as error:
+                unreadable = unreadable or str(error)
+                index = random.randrange(len(self))
+        return _Sample(None, -1, unreadable)
+
+
+def _collate(samples: Sequence[_Sample]) -> Batch:
+    images = [sample.image for sample in samples if sample.image is not None]
+    return Batch(
+        torch.stack(images) if images else torch.empty(0, 3, 1, 1, dtype=torch.uint8),
+        torch.tensor([sample.label for sample in samples if sample.image is not None], dtype=torch.int64),
+        tuple(sample.unreadable for sample in samples if sample.unreadable is not None),
+    )
+
+
+def _start_worker(_: int) -> None:
+    """A terminal's Ctrl-C, or a signal to the process group, is for the main process alone to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+    warnings.filterwarnings("ignore", module="PIL")  # oddities of EXIF data, one line an image
+
+
+def make_loader(
+    dataset: Dataset[tuple[Any, int]],
+    batches: Union[TrainBatches, EvaluationBatches],
+    *,
+    seed: int = 0,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[Batch]:
+    """Loads `batches` of a data set of (uint8 (3, H, W) tensor, label) pairs.
+
+    Args:
+        dataset: may raise `UnreadableImageError`: in training another image takes the place.
+        batches: `TrainBatches` or `EvaluationBatches` over the data set's length.
+        seed: of the transforms' randomness.
+        workers: processes; 0 loads in this one.
+        pin_memory: for faster copies to a GPU.
+    """
+    keyed = _KeyedDataset(dataset, seed, replace=isinstance(batches, TrainBatches))
+    return DataLoader(
+        keyed,  # type: ignore[arg-type]
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_start_worker,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+    )

@@ -1,0 +1,93 @@
+"""Order and randomness of samples as pure functions of (seed, epoch, position).
+
+Nothing depends on what ran before, so a run that stopped in mid-epoch goes on exactly as if it had not, with
+any number of workers; and position is counted over all processes, so the transforms do not depend on their number.
+"""
+
+import random
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+
+class SampleKey(NamedTuple):
+    """Which sample, and the key of its randomness."""
+
+    sample: int
+    epoch: int
+    position: int
+
+
+def seed_everything(*key: int) -> None:
+    """Seeds Python's, NumPy's and torch's (CPU, current CUDA device) generators from `key`, integers from 0.
+
+    Cheap enough for every sample; `torch.manual_seed` is not, as it formats a stack trace for each absent backend.
+    """
+    words = np.random.SeedSequence(key).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    torch.default_generator.manual_seed(int(words[2]))
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(int(words[2]))
+
+
+class TrainBatches(Sampler[list[SampleKey]]):
+    """One process's batches of keys: a fresh shuffle an epoch, every batch full on every process.
+
+    A last batch that cannot be filled is dropped (the next epoch drops others). When even the first cannot be
+    filled, the batch is lowered to what the images allow.
+
+    Args:
+        length: images in the data set, at least two a process.
+        batch_size: a process.
+        seed: of the shuffle.
+        rank: this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, length: int, *, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        super().__init__()
+        self.length = length
+        self.batch_size = min(batch_size, max(length // world_size, 1))
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.start = 0
+
+    def set_position(self, epoch: int, start: int = 0) -> None:
+        """The next iteration gives `epoch`'s batches from number `start` on."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch."""
+        return self.length // (self.batch_size * self.world_size)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        generator = torch.Generator().manual_seed(
+            int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)[0])
+        )
+        order = torch.randperm(self.length, generator=generator).tolist()
+        for step in range(self.start, len(self)):
+            first = (step * self.world_size + self.rank) * self.batch_size
+            positions = range(first, first + self.batch_size)
+            yield [SampleKey(order[position], self.epoch, position) for position in positions]
+
+
+class EvaluationBatches(Sampler[list[SampleKey]]):
+    """One process's share of the images, in order, each image once over all processes (no padding)."""
+
+    def __init__(self, length: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        super().__init__()
+        self.indices = range(rank, length, world_size)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        for first in range(0, len(self.indices), self.batch_size):
+            yield [SampleKey(index, 0, index) for index in self.indices[first : first + self.batch_size]]
