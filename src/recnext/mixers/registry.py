@@ -8,7 +8,8 @@ from typing import Any, Union
 
 from torch import nn
 
-from ..errors import RecNextError
+from recnext.errors import RecNextError
+
 from .recconv import RecConv2d
 from .variants import (
     GroupRecConv2d,

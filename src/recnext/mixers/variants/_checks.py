@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ...errors import RecNextError
+from recnext.errors import RecNextError
 
 
 def check_options(name: str, *, kernel_size: int, level: int, lowest_level: int = 0) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import RecNextError
+from recnext.errors import RecNextError
+
 from ._checks import check_map, check_options
 
 

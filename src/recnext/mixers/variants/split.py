@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import RecNextError
+from recnext.errors import RecNextError
+
 from ._checks import check_choice, check_map, check_options
 
 

@@ -44,9 +44,7 @@ class TransposedRecConv2d(nn.Module):
     ) -> None:
         super().__init__()
         check_options("TransposedRecConv2d", kernel_size=kernel_size, level=level)
-        check_choice(
-            "TransposedRecConv2d", option="aggregation", value=aggregation, choices=("add", "hadamard")
-        )
+        check_choice("TransposedRecConv2d", option="aggregation", value=aggregation, choices=("add", "hadamard"))
         self.level = level
         self.hadamard = aggregation == "hadamard"
         options = {
