@@ -5,7 +5,7 @@ then four layers of gated blocks; each layer but the last ends with a block that
 channels. No weights were published.
 """
 
-from typing import Any, Optional, Union
+from typing import Any, Optional, Union, cast
 
 import torch
 from timm.layers import get_device_dtype, to_2tuple, trunc_normal_
@@ -36,10 +36,7 @@ class MllaLayer(nn.Module):
         super().__init__()
         self.grad_checkpointing = False
         self.blocks = nn.Sequential(
-            *[
-                MllaBlock(dim, level=level, resolution=resolution, drop_path=rate, **block)
-                for rate in drop_path
-            ]
+            *[MllaBlock(dim, level=level, resolution=resolution, drop_path=rate, **block) for rate in drop_path]
         )
         self.downsample: nn.Module = nn.Identity()
         if not last:
@@ -175,7 +172,7 @@ class Mlla(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recomputes each block in the backward pass, for less memory."""
         for layer in self.layers:
-            layer.grad_checkpointing = enable
+            cast(MllaLayer, layer).grad_checkpointing = enable
 
     @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
@@ -227,10 +224,11 @@ class Mlla(nn.Module):
         check_size(x, self.size_multiple)
         x = self.patch_embed(x)
         maps = []
-        for i, layer in enumerate(self.layers[: last + 1] if stop_early else self.layers):
+        layers: list[Any] = list(self.layers)
+        for i, layer in enumerate(layers[: last + 1] if stop_early else layers):
             x = layer.features(x)
             if i in take:
-                final = norm and i == len(self.layers) - 1
+                final = norm and i == len(layers) - 1
                 maps.append(self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if final else x)
             if not stop_early or i < last:
                 x = layer.downsample(x)
@@ -244,7 +242,7 @@ class Mlla(nn.Module):
         cut = last < len(self.layers) - 1
         self.layers = self.layers[: last + 1]
         if cut:
-            self.layers[-1].downsample = nn.Identity()
+            cast(MllaLayer, self.layers[-1]).downsample = nn.Identity()
             self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
         if prune_norm or cut:
             self.norm = nn.Identity()

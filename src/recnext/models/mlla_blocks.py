@@ -9,7 +9,8 @@ from timm.layers import DropPath, Mlp
 from torch import Tensor
 
 from recnext.mixers import RecConv2d
-from recnext.mixers.linear_attention import EPS, attend
+from recnext.mixers.linear_attention import attend
+from recnext.mixers.variants import TransposedRecConv2d
 
 
 def rotations(height: int, width: int, dim: int, like: Tensor) -> Tensor:
@@ -58,13 +59,15 @@ def rotary_attend(q: Tensor, k: Tensor, v: Tensor, turns: Tensor, num_heads: int
     Returns:
         (N, C, H, W) in the dtype of v.
     """
-    if not torch.jit.is_scripting() and torch.is_autocast_enabled(v.device.type):
+    if torch.jit.is_scripting():
+        return _rotary_attend(q, k, v, turns, num_heads)
+    if torch.is_autocast_enabled(v.device.type):
         with torch.autocast(v.device.type, enabled=False):
             return _rotary_attend(q, k, v, turns, num_heads)
     return _rotary_attend(q, k, v, turns, num_heads)
 
 
-def _rotary_attend(q: Tensor, k: Tensor, v: Tensor, turns: Tensor, num_heads: int) -> Tensor:
+def _rotary_attend(q: Tensor, k: Tensor, v: Tensor, turns: Tensor, num_heads: int, eps: float = 1e-6) -> Tensor:
     dtype = torch.promote_types(v.dtype, torch.float32)
     q, k = F.elu(q.to(dtype)) + 1, F.elu(k.to(dtype)) + 1
     turn = rotations_for(turns, v.shape[2], v.shape[3]).to(dtype)
@@ -74,12 +77,13 @@ def _rotary_attend(q: Tensor, k: Tensor, v: Tensor, turns: Tensor, num_heads: in
     k = k.flatten(2).unflatten(1, (num_heads, -1))
     values = v.to(dtype).flatten(2).unflatten(1, (num_heads, -1))
     state = values @ k_turned.transpose(-2, -1) / q.shape[-1]  # (N, heads, d, d): linear in the positions
-    mixed = (state @ q_turned) / (k.mean(-1, keepdim=True).transpose(-2, -1) @ q + EPS)
+    mixed = (state @ q_turned) / (k.mean(-1, keepdim=True).transpose(-2, -1) @ q + eps)
     return mixed.reshape(v.shape).to(v.dtype)
 
 
-# One node for torch.fx: which rotations serve depends on the size.
+# One node each for torch.fx: which rotations serve, and the order of multiplication, depend on the size.
 torch.fx.wrap("rotary_attend")
+torch.fx.wrap("attend")
 
 
 class Rotary(nn.Module):
@@ -87,9 +91,7 @@ class Rotary(nn.Module):
 
     rotations: Tensor
 
-    def __init__(
-        self, dim: int, resolution: tuple[int, int], *, device: Any = None, dtype: Any = None
-    ) -> None:
+    def __init__(self, dim: int, resolution: tuple[int, int], *, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         like = torch.empty(0, device=device, dtype=dtype)
         self.register_buffer("rotations", rotations(*resolution, dim, like).to(like.dtype))
@@ -149,38 +151,6 @@ class RecAttn(nn.Module):
         return self.conv(x + F.interpolate(self.down(x), size=x.shape[-2:], mode="nearest"))
 
 
-class RecConvTransposed(nn.Module):
-    """RecConv2d 5x5 whose maps are enlarged by one transposed 6x6 convolution that all levels share.
-
-    Shape: (N, C, H, W) to (N, C, H, W), H and W divisible by 2^level.
-    """
-
-    def __init__(self, dim: int, level: int, *, device: Any = None, dtype: Any = None) -> None:
-        super().__init__()
-        depthwise: dict[str, Any] = {
-            "padding": 2,
-            "groups": dim,
-            "bias": False,
-            "device": device,
-            "dtype": dtype,
-        }
-        self.level = level
-        self.down = nn.Conv2d(dim, dim, 5, stride=2, **depthwise)
-        self.convs = nn.ModuleList([nn.Conv2d(dim, dim, 5, **depthwise) for _ in range(level + 1)])
-        self.up = nn.ConvTranspose2d(dim, dim, 6, stride=2, **depthwise)
-
-    def forward(self, x: Tensor) -> Tensor:
-        features = [x]
-        for _ in range(self.level):
-            features.append(self.down(features[-1]))
-        y = features.pop()
-        for i, conv in enumerate(self.convs):
-            y = conv(y)
-            if i < self.level:
-                y = features.pop() + self.up(y)
-        return y
-
-
 class ConvNorm(nn.Module):
     """Convolution, batch norm and optionally ReLU."""
 
@@ -215,9 +185,7 @@ class ConvNorm(nn.Module):
 class PatchEmbed(nn.Module):
     """Convolutional patch embedding: (N, in_chans, H, W) to (N, dim, H / 4, W / 4), rounded up."""
 
-    def __init__(
-        self, in_chans: int, dim: int, device: Any = None, dtype: Any = None
-    ) -> None:
+    def __init__(self, in_chans: int, dim: int, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         half = dim // 2
@@ -240,7 +208,7 @@ def make_mixer(
     if aggregation == "recconv_nearest":
         return RecConv2d(dim, 5, level=level, mode="nearest", **dd)
     if aggregation == "recconv_transposed":
-        return RecConvTransposed(dim, level, **dd)
+        return TransposedRecConv2d(dim, 5, level=level, **dd)
     if aggregation == "recattn":
         return RecAttn(dim, BiasedAttention(dim, num_heads, **dd), **dd)
     return RecAttn(dim, RotaryAttention(dim, num_heads, halved(resolution), **dd), **dd)
@@ -296,9 +264,7 @@ class MllaBlock(nn.Module):
         self.i_proj = nn.Linear(dim, 2 * hidden, **dd)
         self.o_proj = nn.Conv2d(hidden, dim, 1, **dd)
         self.act = nn.GELU() if conv else nn.SiLU()
-        self.agg = make_mixer(
-            aggregation, hidden, level=level, num_heads=num_heads, resolution=resolution, dd=dd
-        )
+        self.agg = make_mixer(aggregation, hidden, level=level, num_heads=num_heads, resolution=resolution, dd=dd)
         self.cpe2 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, **dd)
         self.norm2 = nn.LayerNorm(dim, **dd)
         self.mlp = Mlp(dim, 4 * dim, act_layer=nn.GELU, **dd)
