@@ -8,9 +8,9 @@ import hashlib
 import pytest
 import timm
 import torch
-from golden_fill import assert_golden, fill, golden, golden_input
 
 import recnext
+from golden_fill import assert_golden, fill, golden, golden_input
 from recnext.fusion import batchnorms
 
 DATA = golden()

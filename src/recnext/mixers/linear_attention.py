@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recnext.errors import RecNextError
+from recnext.ops.autocast import autocast_dtype
 
 from .conv_norm import ConvNorm
 
-EPS = 1e-6
 KERNELS = ("elu", "softplus", "relu", "softmax")
 
 
@@ -19,7 +19,9 @@ def key_value_first(n: int, qk_dim: int, v_dim: int) -> bool:
     return 2 * qk_dim * v_dim <= n * (qk_dim + v_dim)
 
 
-def normalized_attention(q: Tensor, k: Tensor, v: Tensor, kv_first: Optional[bool] = None) -> Tensor:
+def normalized_attention(
+    q: Tensor, k: Tensor, v: Tensor, kv_first: Optional[bool] = None, eps: float = 1e-6
+) -> Tensor:
     """Linear attention of features that are already positive, divided by its sum.
 
     Args:
@@ -27,6 +29,7 @@ def normalized_attention(q: Tensor, k: Tensor, v: Tensor, kv_first: Optional[boo
         k: (N, heads, D, n), that of the keys.
         v: (N, heads, E, n), the values.
         kv_first: order of multiplication; None takes the cheaper one for n, D and E.
+        eps: added to the sum.
 
     Returns:
         (N, heads, E, n). Both orders are equal in exact arithmetic.
@@ -36,9 +39,9 @@ def normalized_attention(q: Tensor, k: Tensor, v: Tensor, kv_first: Optional[boo
         kv_first = key_value_first(n, q.shape[-2], v.shape[-2])
     if kv_first:
         state = v @ k.transpose(-1, -2) / n  # (N, heads, E, D)
-        return (state @ q) / (k.mean(dim=-1, keepdim=True).transpose(-1, -2) @ q + EPS)
+        return (state @ q) / (k.mean(dim=-1, keepdim=True).transpose(-1, -2) @ q + eps)
     weights = k.transpose(-1, -2) @ q / n  # (N, heads, n keys, n queries)
-    return (v @ weights) / (weights.sum(dim=-2, keepdim=True) + EPS)
+    return (v @ weights) / (weights.sum(dim=-2, keepdim=True) + eps)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, kernel: str, kv_first: bool) -> Tensor:
@@ -56,14 +59,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, kernel: str, kv_first: bool) -> Tens
     Returns:
         (N, heads, E, n) in the dtype of v.
     """
-    if torch.jit.is_scripting():
-        return _attend(q.float(), k.float(), v.float(), kernel, None).to(v.dtype)
-    order = kv_first if torch.compiler.is_exporting() and not isinstance(q.shape[-1], int) else None
-    device = q.device.type
-    if torch.is_autocast_enabled(device):
-        with torch.autocast(device, enabled=False):
-            return _attend(q.float(), k.float(), v.float(), kernel, order).to(v.dtype)
-    if q.dtype in (torch.float16, torch.bfloat16):
+    order: Optional[bool] = None
+    if not torch.jit.is_scripting():
+        if torch.compiler.is_exporting() and not isinstance(q.shape[-1], int):
+            order = kv_first
+        if autocast_dtype(q) is not None:
+            with torch.autocast(q.device.type, enabled=False):
+                return _attend(q.float(), k.float(), v.float(), kernel, order).to(v.dtype)
+    if q.dtype == torch.float16 or q.dtype == torch.bfloat16:
         return _attend(q.float(), k.float(), v.float(), kernel, order).to(v.dtype)
     return _attend(q, k, v, kernel, order)
 
@@ -140,12 +143,12 @@ class LinearAttention(nn.Module):
         self.qk = ConvNorm(in_channels, 2 * qk_channels, 1, groups=1 if half_width else 2, **options)
         self.pe = ConvNorm(in_channels, in_channels, 3, padding=1, groups=in_channels, **options)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         q, k = self.qk(x).flatten(2).unflatten(1, (2, self.num_heads, -1)).unbind(1)  # (N, heads, D, n)
         v = x.flatten(2).unflatten(1, (self.num_heads, -1))  # (N, heads, E, n)
         mixed = attend(q, k, v, self.kernel, self.kv_first)
         return mixed.reshape(batch, channels, height, width) + self.pe(x)
 
-    def extra_repr(self) -> str:  # noqa: D102
+    def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}, kernel={self.kernel}"

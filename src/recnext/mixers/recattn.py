@@ -53,8 +53,8 @@ class RecAttn2d(nn.Module):
         )
         self.conv = ConvNorm(in_channels, in_channels, kernel_size, **depthwise)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         return self.conv(x + F.interpolate(self.down(x), size=x.shape[-2:], mode=self.mode))
 
-    def extra_repr(self) -> str:  # noqa: D102
+    def extra_repr(self) -> str:
         return f"mode={self.mode}"

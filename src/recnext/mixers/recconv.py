@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recnext.errors import RecNextError
+from recnext.ops.dispatch import choose
 
 MODES = ("bilinear", "nearest")
 
@@ -53,7 +54,7 @@ class RecConv2d(nn.Module):
     ) -> None:
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise RecNextError(f"RecConv2d: kernel_size={kernel_size} must be odd and positive, such as 3, 5 or 7")
+            raise RecNextError(f"RecConv2d: kernel_size={kernel_size} must be odd and positive, such as 5")
         if level < 0:
             raise RecNextError(f"RecConv2d: level={level} must be 0 or more")
         if mode not in MODES:
@@ -61,6 +62,7 @@ class RecConv2d(nn.Module):
         self.level = level
         self.mode = mode
         self.recompute = recompute
+        self.checkpointed = False  # set while the block is recomputed anyway
 
         def depthwise(stride: int) -> nn.Conv2d:
             return nn.Conv2d(
@@ -78,7 +80,13 @@ class RecConv2d(nn.Module):
         self.down = depthwise(2)
         self.convs = nn.ModuleList([depthwise(1) for _ in range(level + 1)])  # coarsest level first
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_scripting() and not isinstance(x, torch.fx.Proxy):
+            form = choose(x, self.down.weight, recompute=self.recompute and not self.checkpointed)
+            if form is not None:
+                biases = None if self.down.bias is None else [conv.bias for conv in self.convs]
+                weights = [conv.weight for conv in self.convs]
+                return form(x, self.down.weight, weights, self.down.bias, biases, self.mode)
         features = [x]
         for _ in range(self.level):
             features.append(self.down(features[-1]))
@@ -90,5 +98,5 @@ class RecConv2d(nn.Module):
                 y = above + F.interpolate(y, size=above.shape[-2:], mode=self.mode)
         return y
 
-    def extra_repr(self) -> str:  # noqa: D102
+    def extra_repr(self) -> str:
         return f"level={self.level}, mode={self.mode}"

@@ -6,7 +6,8 @@ from typing import Any, Optional, Union
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import get_device_dtype
-from timm.models import build_model_with_cfg, feature_take_indices
+from timm.models import build_model_with_cfg
+from timm.models._features import feature_take_indices
 from timm.models._input import update_model_args
 from torch import Tensor, nn
 
@@ -185,14 +186,14 @@ class RecNext(nn.Module):
         """(N, in_chans, H, W) to the last stage's map."""
         return self.stages(self.stem(x))
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def forward_head(self, x: Tensor, pre_logits: bool = False):  # type: ignore[no-untyped-def]
         """The last map to logits, or to pooled features with `pre_logits`."""
         if self.global_pool == "avg":
             x = x.mean((2, 3))
         x = self.head_drop(x)
         return x if pre_logits else self.head(x)
 
-    def forward(self, x: Tensor):  # type: ignore[no-untyped-def]  # noqa: ANN201, D102
+    def forward(self, x: Tensor):  # type: ignore[no-untyped-def]
         return self.forward_head(self.forward_features(x))
 
 

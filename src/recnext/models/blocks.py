@@ -58,7 +58,7 @@ class Stem(nn.Module):
         self.stem = nn.Sequential(*layers)
         self.stride = 2 ** len(widths)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         return self.stem(x)
 
 
@@ -71,7 +71,7 @@ class Stage(nn.Module):
         self.downsample = nn.Identity() if downsample is None else downsample
         self.blocks = nn.Sequential(*blocks)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)
         if self.grad_checkpointing and not torch.jit.is_scripting():
             return checkpoint_seq(self.blocks, x)
@@ -107,7 +107,7 @@ class Classifier(nn.Module):
         self.head = NormLinear(in_features, num_classes, **dd) if num_classes > 0 else nn.Identity()
         self.head_dist = NormLinear(in_features, num_classes, **dd) if num_classes > 0 else nn.Identity()
 
-    def forward(self, x: Tensor):  # type: ignore[no-untyped-def]  # noqa: ANN201, D102
+    def forward(self, x: Tensor):  # type: ignore[no-untyped-def]
         logits, dist_logits = self.head(x), self.head_dist(x)
         if not torch.jit.is_scripting() and self.training and self.distilled_training:
             return logits, dist_logits

@@ -24,7 +24,7 @@ class RepMixer(nn.Module):
         self.lk = ConvNorm(channels, channels, 3, padding=1, **options)
         self.sk = ConvNorm(channels, channels, 1, **options)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         return self.lk(x) + self.sk(x) + x
 
     @torch.no_grad()
@@ -44,7 +44,7 @@ class PartialChannels(nn.Module):
         self.attn = attn
         self.part = part
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.attn(x[:, : self.part]), x[:, self.part :]], dim=1)
 
 
@@ -73,7 +73,7 @@ class PartialBlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
         self.part = 0 if token_mixer is None else token_mixer.part
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         x = self.rep_mixer(x)
         return x + self.drop_path(self.channel_mixer(self.token_mixer(x)))
 
@@ -93,7 +93,7 @@ class PartialBlock(nn.Module):
             shared = []
         else:
             mixed = self.token_mixer(x)
-            shared = [*shared, mixed[:, : self.part]]
+            shared = shared + [mixed[:, : self.part]]  # noqa: RUF005 (TorchScript has no unpacking)
         return x + self.drop_path(self.channel_mixer(mixed)), shared
 
 
@@ -106,7 +106,7 @@ class SharedStage(nn.Module):
         self.downsample = nn.Identity() if downsample is None else downsample
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)
         shared: List[Tensor] = []  # noqa: UP006
         for block in self.blocks:
@@ -146,6 +146,6 @@ class PartialDownsample(nn.Module):
         self.channel_mixer = channel_mixer(out_channels, mlp_ratio, act_layer, bias=True, **dd)
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         x = self.token_mixer(x)
         return x + self.drop_path(self.channel_mixer(x))

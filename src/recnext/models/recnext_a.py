@@ -34,7 +34,7 @@ class RecAttnBlock(nn.Module):
         self.channel_mixer = channel_mixer(channels, mlp_ratio, act_layer, device=device, dtype=dtype)
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.drop_path(self.channel_mixer(self.token_mixer(x)))
 
 

@@ -44,7 +44,7 @@ class RecConvBlock(nn.Module):
         self.channel_mixer = channel_mixer(channels, mlp_ratio, act_layer, **dd)
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.drop_path(self.channel_mixer(self.norm(self.token_mixer(x))))
 
     @torch.no_grad()
@@ -91,7 +91,7 @@ class RecConvDownsample(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels, **dd)
         self.channel_mixer = channel_mixer(out_channels, mlp_ratio, act_layer, **dd)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.token_mixer(x))
         return x + self.channel_mixer(x)
 

@@ -1,9 +1,17 @@
 """Which dtype the recursion computes in and returns, with and without autocast."""
 
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
+
+
+def autocast_dtype(x: Tensor) -> Optional[torch.dtype]:
+    """The dtype that autocast computes in on the device of x, or None outside autocast."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return None
 
 
 def plan(x: Tensor) -> tuple[torch.dtype, torch.dtype]:
@@ -13,11 +21,11 @@ def plan(x: Tensor) -> tuple[torch.dtype, torch.dtype]:
     overflows at four times the default weights. So float16 levels are float32, and under autocast to float16,
     where the norm that follows takes any dtype, so is the result. bfloat16 has the range.
     """
-    autocast = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
-    dtype = torch.get_autocast_dtype(x.device.type) if autocast else x.dtype
+    autocast = None if x.dtype == torch.float64 else autocast_dtype(x)
+    dtype = x.dtype if autocast is None else autocast
     if dtype != torch.float16:
         return dtype, dtype
-    return torch.float32, torch.float32 if autocast else torch.float16
+    return torch.float32, torch.float16 if autocast is None else torch.float32
 
 
 def disabled(device: torch.device) -> Any:
