@@ -81,7 +81,7 @@ class RecConv2d(nn.Module):
         self.convs = nn.ModuleList([depthwise(1) for _ in range(level + 1)])  # coarsest level first
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_scripting() and not isinstance(x, torch.fx.Proxy):
+        if not torch.jit.is_scripting():
             form = choose(x, self.down.weight, recompute=self.recompute and not self.checkpointed)
             if form is not None:
                 biases = None if self.down.bias is None else [conv.bias for conv in self.convs]

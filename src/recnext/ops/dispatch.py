@@ -21,6 +21,8 @@ def choose(x: Tensor, down: Tensor, *, recompute: bool) -> Optional[Form]:
         down: (C, 1, k, k), the shared stride-2 weight.
         recompute: save only the input for the backward pass.
     """
+    if isinstance(x, torch.fx.Proxy):
+        return None
     if recompute and torch.is_grad_enabled():
         return recconv2d_recompute
     if plan(x)[0] != torch.float32 or x.dtype == torch.float32:
