@@ -1,0 +1,1 @@
+"""What RecConv reaches and costs: receptive fields, parameters, MACs and time, as laws and as measurements."""
