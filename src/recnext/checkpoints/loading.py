@@ -1,0 +1,207 @@
+"""`recnext.load`: a network with weights from anywhere."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from os import PathLike, fspath
+from typing import Any, Optional, Union
+
+import timm
+import torch
+from timm.models import FeatureListNet, get_pretrained_cfg
+from timm.models._features import FeatureGetterNet
+from torch import nn
+
+from recnext.checkpoints.architecture import read_architecture
+from recnext.checkpoints.fitting import adapted_images, load_state
+from recnext.checkpoints.metadata import CheckpointMetadata
+from recnext.checkpoints.reading import Weights, read_weights
+from recnext.errors import RecNextError
+from recnext.fusion import batchnorms, replace_batchnorm
+from recnext.models import RecNext
+
+
+def load(
+    name: Optional[str] = None,
+    *,
+    checkpoint: Optional[Union[str, PathLike[str]]] = None,
+    pretrained: bool = False,
+    fused: Optional[bool] = None,
+    ema: bool = False,
+    num_classes: Optional[int] = None,
+    in_chans: Optional[int] = None,
+    features_only: bool = False,
+    device: Union[str, torch.device] = "cpu",
+    **model_args: Any,
+) -> nn.Module:
+    """Builds a network and gives it weights.
+
+    Args:
+        name: a timm name such as ``recnext_m1`` or ``recnext_t.base_300e_in1k``; not needed where the checkpoint
+            tells it, by its metadata or by the shapes of its tensors.
+        checkpoint: a safetensors file, a PyTorch ``.pth`` (also with optimiser, EMA and arguments in it), a fused
+            TorchScript ``.pt``, a run folder, or a hub id (``owner/name``, also ``hf-hub:owner/name@revision``).
+            Pickles are read without running anything in them.
+        pretrained: the published weights of `name`, from the hub.
+        fused: True folds every BatchNorm; None keeps what the checkpoint has; False insists on an unfused one.
+        ema: the moving average of the weights instead of the weights.
+        num_classes: classes; another number than the checkpoint's makes new heads on its backbone, 0 none. By
+            default the checkpoint's.
+        in_chans: image channels; another number than the checkpoint's 3 adapts the first convolution, as timm
+            does. By default the checkpoint's.
+        features_only: a backbone that returns the stages' maps (timm's ``features_only``); takes ``out_indices``.
+        device: where the network goes.
+        **model_args: constructor arguments of the network, over those in the checkpoint's metadata.
+
+    Returns:
+        The network, in eval mode. Its ``pretrained_cfg`` tells image size, mean, std, crop and class names
+        (``label_names``) as timm's data functions expect. Without checkpoint and pretrained, weights are random.
+
+    Raises:
+        RecNextError: no such network or checkpoint, the two do not fit, or the file cannot be read.
+    """
+    if name is not None:
+        check_name(name)
+    if checkpoint is not None and pretrained:
+        raise RecNextError("checkpoint and pretrained are both given: take one")
+    if pretrained:
+        checkpoint = _published_id(name)
+    weights = None if checkpoint is None else read_weights(fspath(checkpoint), ema=ema)
+    if weights is None and ema:
+        raise RecNextError("ema needs a checkpoint")
+    return build(
+        name,
+        weights,
+        fused=fused,
+        num_classes=num_classes,
+        in_chans=in_chans,
+        features_only=features_only,
+        device=device,
+        **model_args,
+    )
+
+
+def build(
+    name: Optional[str],
+    weights: Optional[Weights],
+    *,
+    fused: Optional[bool] = None,
+    num_classes: Optional[int] = None,
+    in_chans: Optional[int] = None,
+    features_only: bool = False,
+    device: Union[str, torch.device] = "cpu",
+    **model_args: Any,
+) -> nn.Module:
+    """`load` with the checkpoint read already; None leaves the weights random."""
+    out_indices = model_args.pop("out_indices", (0, 1, 2, 3))
+    if weights is None:
+        if name is None:
+            raise RecNextError("neither a network's name nor a checkpoint is given")
+        sizes = {"num_classes": num_classes, "in_chans": in_chans}
+        model = _create(name, **{key: value for key, value in sizes.items() if value is not None}, **model_args)
+    else:
+        model = _with_weights(name, weights, num_classes=num_classes, in_chans=in_chans, fused=fused, **model_args)
+    if fused:
+        replace_batchnorm(model)
+    if features_only:
+        model = _features(model, out_indices)
+    return model.eval().to(device)
+
+
+def check_name(name: str) -> None:
+    """Raises RecNextError where timm knows no network of that name, with the nearest ones."""
+    if timm.is_model(name):
+        return
+    close = get_close_matches(name, [*timm.list_models("recnext_*"), *timm.list_models("mlla_*")], n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else "'recnext list' shows them"
+    raise RecNextError(f"no network is called {name!r}: {hint}")
+
+
+def _published_id(name: Optional[str]) -> str:
+    if name is None:
+        raise RecNextError("pretrained needs the name of a network")
+    config = get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        raise RecNextError(f"{name} has no published weights; give a checkpoint")
+    return f"hf-hub:{config.hf_hub_id}"
+
+
+def _with_weights(
+    name: Optional[str],
+    weights: Weights,
+    *,
+    num_classes: Optional[int],
+    in_chans: Optional[int],
+    fused: Optional[bool],
+    **model_args: Any,
+) -> nn.Module:
+    metadata, found = weights.metadata, read_architecture(weights.state)
+    if fused is False and (found.fusion != "unfused" if found else metadata is not None and metadata.fused):
+        raise RecNextError(
+            f"{weights.source} is fused, which cannot be undone: load it with fused=None or True, or take the "
+            "unfused weights it was made from (for training these are needed)"
+        )
+    if name is None:
+        name = metadata.model if metadata else found.name if found else None
+        if name is None:
+            what = f"holds {found}, which has no name" if found else "does not say which network it is"
+            raise RecNextError(f"{weights.source} {what}: give the name of the network, and its arguments if any")
+        check_name(name)
+    own_args = dict(metadata.model_args) if metadata and _base(metadata.model) == _base(name) else {}
+    channels = found.in_chans if found else own_args.pop("in_chans", metadata.input_size[0] if metadata else 3)
+    classes = found.num_classes if found else metadata.num_classes if metadata else 1000
+    own_args = {key: value for key, value in own_args.items() if key not in ("in_chans", "num_classes")}
+    model = _create(name, num_classes=classes, in_chans=in_chans or channels, **{**own_args, **model_args})
+    state = adapted_images(weights, model, channels=channels, in_chans=in_chans or channels)
+    load_state(model, state, source=weights.source)
+    _describe(model, metadata)
+    if num_classes is not None and num_classes != classes:
+        _new_heads(model, num_classes)
+    return model
+
+
+def _base(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _create(name: str, **arguments: Any) -> nn.Module:
+    try:
+        return timm.create_model(name, **arguments)
+    except RecNextError:
+        raise
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        raise RecNextError(f"{name} cannot be built with {shown}: {error}") from None
+
+
+def _describe(model: nn.Module, metadata: Optional[CheckpointMetadata]) -> None:
+    """Puts what the metadata says where timm's data functions look for it."""
+    known: dict[str, Any] = {"num_classes": model.num_classes}
+    if metadata is not None:
+        known |= {key: getattr(metadata, key) for key in ("input_size", "mean", "std", "crop_pct", "interpolation")}
+        if metadata.class_names is not None and len(metadata.class_names) == model.num_classes:
+            known["label_names"] = metadata.class_names
+    _update_config(model, known)
+
+
+def _new_heads(model: nn.Module, num_classes: int) -> None:
+    whole = not batchnorms(model)
+    model.reset_classifier(num_classes)  # type: ignore[operator]
+    if whole and num_classes == 0:
+        replace_batchnorm(model)
+    model.pretrained_cfg.pop("label_names", None)  # type: ignore[operator, union-attr]
+    _update_config(model, {"num_classes": num_classes})
+
+
+def _update_config(model: nn.Module, known: Mapping[str, Any]) -> None:
+    model.pretrained_cfg = model.default_cfg = {**model.pretrained_cfg, **known}  # type: ignore[assignment, dict-item]
+
+
+def _features(model: nn.Module, out_indices: Any) -> nn.Module:
+    """timm's features_only of a model that has its weights."""
+    config = model.pretrained_cfg
+    if isinstance(model, RecNext):
+        features: nn.Module = FeatureListNet(model, out_indices=out_indices, flatten_sequential=True)
+    else:
+        features = FeatureGetterNet(model, out_indices=out_indices)
+    features.pretrained_cfg = features.default_cfg = config
+    return features
