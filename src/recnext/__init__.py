@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from .checkpoints import load
     from .errors import RecNextError
     from .fusion import fuse, replace_batchnorm
-    from .mixers import LinearAttention, RecAttn2d, RecConv2d
+    from .mixers import CausalRecConv1d, LinearAttention, RecAttn2d, RecConv1d, RecConv2d, RecConv3d
 
 # public name -> the module that holds it, imported on first use
 _PUBLIC = {
     "RecConv2d": "mixers",
+    "RecConv1d": "mixers",
+    "RecConv3d": "mixers",
+    "CausalRecConv1d": "mixers",
     "RecAttn2d": "mixers",
     "LinearAttention": "mixers",
     "fuse": "fusion",
@@ -32,9 +35,12 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "CausalRecConv1d",
     "LinearAttention",
     "RecAttn2d",
+    "RecConv1d",
     "RecConv2d",
+    "RecConv3d",
     "RecNextError",
     "__version__",
     "fuse",

@@ -188,7 +188,8 @@ class CausalRecConv1d(nn.Module):
             y = conv(F.pad(y, (self.past, 0)))
             if i < self.level:
                 above = features.pop()
-                y = above + y.repeat_interleave(2, -1)[:, :, : above.shape[2]]
+                # one sample too many: a cut that even and odd lengths share keeps exported programs general
+                y = above + F.pad(y, (0, 1)).repeat_interleave(2, -1)[:, :, : above.shape[2]]
         return y
 
     def extra_repr(self) -> str:
