@@ -225,7 +225,7 @@ def cfg(**kwargs: Any) -> dict[str, Any]:
 
 def published_cfgs(names: Sequence[str], **kwargs: Any) -> dict[str, dict[str, Any]]:
     """Configurations of both published weights of each name, distilled first (timm's default)."""
-    return {f"{name}.{tag}": cfg(hf_hub_id="suous/", **kwargs) for name in names for tag in TAGS}
+    return {f"{name}.{tag}": cfg(hf_hub_id=f"suous/{name}.{tag}", **kwargs) for name in names for tag in TAGS}
 
 
 def build(
