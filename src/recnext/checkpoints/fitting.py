@@ -98,6 +98,8 @@ def _fold_like(model: nn.Module, found: Architecture) -> None:
 def _but_new_heads(model: nn.Module, *, keep: bool) -> None:
     """Folds everything, or leaves the heads: new ones on a fused backbone are two."""
     head = model.head
+    if keep:
+        model.head = nn.Identity()
     replace_batchnorm(model)
     if keep:
         model.head = head

@@ -180,6 +180,9 @@ def _describe(model: nn.Module, metadata: Optional[CheckpointMetadata]) -> None:
         known |= {key: getattr(metadata, key) for key in ("input_size", "mean", "std", "crop_pct", "interpolation")}
         if metadata.class_names is not None and len(metadata.class_names) == model.num_classes:
             known["label_names"] = metadata.class_names
+    if hasattr(model, "in_chans"):
+        size = known.get("input_size") or model.pretrained_cfg.get("input_size", (3, 224, 224))  # type: ignore[operator, union-attr]
+        known["input_size"] = (model.in_chans, *size[1:])
     _update_config(model, known)
 
 

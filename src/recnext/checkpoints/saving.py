@@ -15,7 +15,7 @@ from recnext.errors import RecNextError
 from recnext.fusion import batchnorms
 
 # how a network was built, not what it is
-_LEFT_OUT = ("num_classes", "in_chans", "pretrained", "features_only", "scriptable", "exportable", "out_indices")
+_LEFT_OUT = ("num_classes", "in_chans", "pretrained", "features_only", "out_indices", "distillation")
 
 
 def save(
