@@ -15,9 +15,13 @@ from recnext.fusion import batchnorms
 
 DATA = golden()
 NAMES = [name for name in DATA["models"] if name.startswith("recnext")]
-FUSED_PARAMS = {  # every norm folded; see SPEC of the fused networks in docs/models.md
-    **dict(zip([f"recnext_m{i}" for i in range(6)], [2497280, 5151016, 6848232, 8208104, 14063464, 22872040])),
-    **dict(zip([f"recnext_a{i}" for i in range(6)], [2774080, 5891368, 7883560, 9028624, 15748704, 25672370])),
+FUSED_PARAMS = {  # of M and A with every norm folded: the published fusion leaves some
+    f"recnext_{series}{i}": count
+    for series, counts in {
+        "m": (2497280, 5151016, 6848232, 8208104, 14063464, 22872040),
+        "a": (2774080, 5891368, 7883560, 9028624, 15748704, 25672370),
+    }.items()
+    for i, count in enumerate(counts)
 }
 
 
