@@ -6,7 +6,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .autocast import disabled, plan
+from .autocast import autocast_dtype, disabled, plan
 from .recconv import recconv2d
 from .recompute import recconv2d_recompute
 
@@ -25,9 +25,8 @@ def choose(x: Tensor, down: Tensor, *, recompute: bool) -> Optional[Form]:
         return None
     if recompute and torch.is_grad_enabled():
         return recconv2d_recompute
-    if plan(x)[0] != torch.float32 or x.dtype == torch.float32:
-        return None
-    return recconv2d_float32
+    low = autocast_dtype(x) or x.dtype
+    return recconv2d_float32 if low == torch.float16 and x.dtype != torch.float64 else None
 
 
 def recconv2d_float32(
