@@ -8,7 +8,7 @@ from recnext.cli.main import dispatch
 
 
 def test_json(capsys) -> None:
-    assert dispatch(["laws", "--levels=2", "--channels=4", "--size=8", "--rounds=1", "--json=true"]) == 0
+    assert dispatch(["laws", "--levels=2", "--channels=4", "--size=8", "--rounds=1", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert [row["receptive_field"] for row in data["laws"]] == [5, 10, 20]
     assert [row["support"] for row in data["laws"]] == [5, 19, 49]

@@ -56,10 +56,11 @@ def dispatch(arguments: list[str]) -> int:
     from jsonargparse import auto_cli
 
     import recnext.models  # noqa: F401 (registers the networks with timm)
+    from recnext.cli.parser import Parser
 
     run = import_module(f"recnext.cli.{name.replace('-', '_')}").run
     try:
-        status = auto_cli(run, args=rest, prog=f"recnext {name}", as_positional=True)
+        status = auto_cli(run, args=rest, prog=f"recnext {name}", as_positional=True, parser_class=Parser)
     except RecNextError as error:
         return _fail(str(error), 2)
     except BrokenPipeError:  # `recnext list | head`

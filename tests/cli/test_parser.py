@@ -1,0 +1,38 @@
+from typing import Any, Optional
+
+import pytest
+from jsonargparse import auto_cli
+
+from recnext.cli.parser import Parser
+
+
+def run(
+    images: list[str], *, batch_size: int = 8, json: bool = False, model_args: Optional[dict[str, Any]] = None
+) -> tuple:
+    """Does it."""
+    return images, batch_size, json, model_args
+
+
+def parse(*arguments: str) -> tuple:
+    return auto_cli(run, args=list(arguments), as_positional=True, parser_class=Parser)
+
+
+def test_dashes_and_underscores_are_the_same():
+    assert parse("a", "--batch-size", "3") == parse("a", "--batch_size=3") == (["a"], 3, False, None)
+    assert parse("a", "--model-args", '{"depths": [1, 2]}')[3] == {"depths": [1, 2]}
+
+
+def test_switches_take_no_value():
+    assert parse("--json", "a", "b") == (["a", "b"], 8, True, None)
+    assert parse("a", "--json", "--no-json")[2] is False
+
+
+def test_switches_in_a_config_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("json: true\nbatch_size: 2\nimages: [x]\n")
+    assert parse("--config", str(tmp_path / "c.yaml")) == (["x"], 2, True, None)
+
+
+def test_help_shows_dashes(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    assert "--batch-size" in capsys.readouterr().out
