@@ -1,8 +1,7 @@
-"""Multiplications and additions of a forward pass, counted by torch without computing it."""
+"""Parameters, and the multiply-accumulates of a forward pass as torch counts them."""
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -10,16 +9,17 @@ def count_macs(model: nn.Module, size: tuple[int, ...]) -> int:
     """Multiply-accumulates of convolutions and matrix products; resizing, norms and activations are not counted.
 
     Args:
-        model: any module of one tensor argument.
+        model: any module of one tensor argument; on the meta device nothing is computed.
         size: of that argument, (N, C, H, W).
     """
     training = model.training
     parameter = next(model.parameters())
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        x = torch.empty(size, device=parameter.device, dtype=parameter.dtype)
-        with FlopCounterMode(display=False) as counter:
+    x = torch.zeros(size, device=parameter.device, dtype=parameter.dtype)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model.eval()(x)
-    model.train(training)
+    finally:
+        model.train(training)
     return counter.get_total_flops() // 2
 
 

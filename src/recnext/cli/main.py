@@ -20,6 +20,8 @@ COMMANDS: dict[str, str] = {
     "eval": "accuracy of a checkpoint on folders of images",
     "fuse": "fold every BatchNorm of a checkpoint for inference",
     "convert": "turn any checkpoint into safetensors",
+    "laws": "RecConv against a plain convolution of the same receptive field",
+    "ablate": "the published ablation of token mixers beside what is measured here",
     "demo": "train, evaluate and fuse a small network on real digits, in about a minute",
 }
 
