@@ -1,4 +1,4 @@
-"""Flags as a command line has them: dashes between words, switches without a value, several files in a row."""
+"""Arguments as a command line has them: dashes between words, switches without a value, several files in a row."""
 
 from typing import Any, get_args, get_origin
 
@@ -6,16 +6,23 @@ from jsonargparse import ActionYesNo, ArgumentParser
 
 
 class Parser(ArgumentParser):
-    """Makes ``--batch-size`` (``--batch_size`` works too) and ``--resume``, ``--no-resume`` of typed parameters."""
+    """Turns typed parameters into arguments.
+
+    ``batch_size`` becomes ``--batch-size`` (``--batch_size`` works too), a bool the switches ``--resume`` and
+    ``--no-resume``, a required list one or more positional values.
+    """
 
     def add_argument(self, *names: str, **options: Any) -> Any:
         """Adds an argument, as argparse does."""
+        kind = options.get("type")
         if len(names) == 1 and names[0].startswith("--") and not names[0].startswith("--print_"):
             if "_" in names[0]:
                 names = (names[0].replace("_", "-"), names[0])
-            if options.get("type") is bool:
+            if kind is bool:
                 del options["type"]
                 options |= {"action": ActionYesNo(yes_prefix="", no_prefix="no-"), "nargs": 0}
-        if not names[0].startswith("-") and get_origin(options.get("type")) is list:
-            options |= {"nargs": "+", "type": get_args(options["type"])[0]}
+        elif len(names) == 1 and not names[0].startswith("-"):
+            kind = getattr(options.get("action"), "_typehint", kind)
+            if get_origin(kind) is list:
+                options = {"help": options.get("help"), "type": get_args(kind)[0], "nargs": "+"}
         return super().add_argument(*names, **options)
