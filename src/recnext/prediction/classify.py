@@ -123,7 +123,7 @@ def _decoded(
         waiting: deque[Future[tuple[str, Any]]] = deque()
         waiting.extend(pool.submit(decode, image) for image in islice(remaining, batch_size + 2 * workers))
         while waiting:
-            batch = []
+            batch: list[tuple[str, Union[Tensor, str]]] = []
             while waiting and len(batch) < batch_size:
                 batch.append(waiting.popleft().result())
                 waiting.extend(pool.submit(decode, image) for image in islice(remaining, 1))

@@ -1,0 +1,84 @@
+"""`recnext list`: the networks, what they cost and how good they are."""
+
+import json as jsonlib
+from fnmatch import fnmatchcase
+from typing import Any, Optional
+
+import timm
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from recnext.analysis.costs import IMAGE_SIZE, count_costs, published_costs
+from recnext.errors import RecNextError
+from recnext.published import published
+
+_FAMILIES = ("recnext_*", "mlla_*", "test_recnext_*")
+
+
+def run(pattern: Optional[str] = None, *, all: bool = False, json: bool = False) -> int:
+    """Lists the networks: parameters, MACs, published ImageNet-1k accuracy, image size.
+
+    Args:
+        pattern: only the names that fit it, such as "*_a*".
+        all: also the networks without published weights (MLLA, and tiny ones for tests).
+        json: print JSON.
+    """
+    rows = published_rows()
+    if all:
+        known = {row["name"] for row in rows}
+        others = [name for family in _FAMILIES for name in timm.list_models(family) if name not in known]
+        others = [name for name in others if pattern is None or fnmatchcase(name, pattern)]
+        console = Console(stderr=True)
+        rows += [_counted(name) for name in track(others, "counting", console=console, transient=True)]
+    if pattern is not None:
+        rows = [row for row in rows if fnmatchcase(row["name"], pattern)]
+        if not rows:
+            raise RecNextError(f"no network fits {pattern!r}: 'recnext list --all' shows every one")
+    if json:
+        print(jsonlib.dumps(rows, indent=1))
+    else:
+        Console().print(table(rows))
+    return 0
+
+
+def published_rows() -> list[dict[str, Any]]:
+    """The published networks, one mapping each, as ``--json`` prints them."""
+    costs, results = published_costs(), published()["classification"]
+    return [
+        {
+            "name": name,
+            **costs[name],
+            "top1_base": result.get("top1_base"),
+            "top1_distilled": result.get("top1_distilled"),
+            "image_size": IMAGE_SIZE,
+        }
+        for name, result in results.items()
+    ]
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """The rows as people read them."""
+    table = Table(box=box.SIMPLE, caption="MACs of the fused network; top-1 as published, in percent")
+    table.add_column("network", no_wrap=True)
+    for title in ("params M", "fused M", "GMACs", "image", "top-1 base", "top-1 distilled"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        accuracies = (row["top1_base"], row["top1_distilled"])
+        table.add_row(
+            row["name"],
+            f"{row['parameters'] / 1e6:.2f}",
+            f"{row['fused_parameters'] / 1e6:.2f}",
+            f"{row['macs'] / 1e9:.3f}",
+            str(row["image_size"]),
+            *("-" if accuracy is None else f"{accuracy:.1f}" for accuracy in accuracies),
+        )
+    return table
+
+
+def _counted(name: str) -> dict[str, Any]:
+    config = timm.get_pretrained_cfg(name)
+    size = config.input_size[-1]
+    costs = count_costs(name, size=size)
+    return {"name": name, **costs, "top1_base": None, "top1_distilled": None, "image_size": size}

@@ -1,0 +1,144 @@
+"""`recnext predict`: the classes of images."""
+
+import csv
+import json as jsonlib
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from recnext.checkpoints import load
+from recnext.cli.info import parse_size
+from recnext.devices import choose_device
+from recnext.errors import RecNextError
+from recnext.prediction import Prediction, Unreadable, classify, count_images, find_images
+
+_REPORTED = 20  # unreadable images named at the end
+
+
+def run(
+    images: list[str],
+    *,
+    model: Optional[str] = None,
+    checkpoint: Optional[str] = None,
+    pretrained: bool = False,
+    topk: int = 5,
+    batch_size: int = 32,
+    image_size: Optional[str] = None,
+    device: str = "auto",
+    fused: bool = True,
+    ema: bool = False,
+    workers: Optional[int] = None,
+    json: bool = False,
+    output: Optional[Path] = None,
+) -> int:
+    """Classifies images.
+
+    Images that cannot be read are reported at the end and do not stop the others; then the exit status is 1.
+
+    Args:
+        images: files, folders (searched to any depth), patterns such as "photos/*.jpg", http(s) addresses.
+        model: a timm name, such as recnext_m1; not needed where the checkpoint tells it.
+        checkpoint: weight file, run folder or hub id.
+        pretrained: the published ImageNet weights of --model.
+        topk: classes an image.
+        batch_size: images at once.
+        image_size: N or HxW in pixels; by default the one of the weights.
+        device: auto, cpu, cuda, cuda:N or mps.
+        fused: fold every BatchNorm: the same answers, faster.
+        ema: take the moving average of the weights.
+        workers: threads that decode images; by default one a CPU.
+        json: print a JSON list with an object for each image.
+        output: CSV file to write, a line for each image and class.
+    """
+    if checkpoint is None and not pretrained:
+        raise RecNextError(
+            "no weights are given, and random ones tell nothing: add --checkpoint FILE, or --model NAME --pretrained"
+        )
+    if output is not None and not output.parent.is_dir():
+        raise RecNextError(f"cannot write {output}: there is no folder {output.parent}")
+    size = parse_size(image_size) if image_size else None
+    target = choose_device(device)
+    found = find_images(images)
+    network = load(
+        model, checkpoint=checkpoint, pretrained=pretrained, fused=True if fused else None, ema=ema, device=target
+    )
+    results = classify(network, found, topk=topk, batch_size=batch_size, image_size=size, workers=workers)
+    unreadable = _show(results, count_images(images), json=json, output=output)
+    return _report(unreadable)
+
+
+def _show(
+    results: Iterator[Union[Prediction, Unreadable]], total: int, *, json: bool, output: Optional[Path]
+) -> list[Unreadable]:
+    """Prints results as they come; gives those that failed."""
+    unreadable: list[Unreadable] = []
+    with ExitStack() as stack:
+        table = _open_csv(output, stack) if output else None
+        print_result = _print_json(stack) if json else _print_line
+        progress = stack.enter_context(_progress())
+        task = progress.add_task("images", total=total)
+        for result in results:
+            print_result(result)
+            if isinstance(result, Unreadable):
+                unreadable.append(result)
+            elif table is not None:
+                table.writerows(
+                    (result.image, rank, score.index, score.name, f"{score.probability:.6f}")
+                    for rank, score in enumerate(result.classes, 1)
+                )
+            progress.advance(task)
+    return unreadable
+
+
+def _print_line(result: Union[Prediction, Unreadable]) -> None:
+    if isinstance(result, Prediction):
+        classes = ", ".join(f"{score.name} {100 * score.probability:.1f}%" for score in result.classes)
+        print(f"{result.image}: {classes}", flush=sys.stdout.isatty())
+
+
+def _print_json(stack: ExitStack) -> Any:
+    """A printer of one JSON list, an object a line, that never holds more than one."""
+    separator = "["
+
+    def print_result(result: Union[Prediction, Unreadable]) -> None:
+        nonlocal separator
+        print(separator + jsonlib.dumps(asdict(result), ensure_ascii=False), end="")
+        separator = ",\n "
+
+    stack.callback(lambda: print("[]" if separator == "[" else "]"))
+    return print_result
+
+
+def _open_csv(path: Path, stack: ExitStack) -> Any:
+    writer = csv.writer(stack.enter_context(path.open("w", newline="", encoding="utf-8")))
+    writer.writerow(("image", "rank", "index", "class", "probability"))
+    return writer
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    )
+
+
+def _report(unreadable: list[Unreadable]) -> int:
+    if not unreadable:
+        return 0
+    for failed in unreadable[:_REPORTED]:
+        print(f"recnext: cannot read {failed.image}: {failed.reason}", file=sys.stderr)
+    if len(unreadable) > _REPORTED:
+        print(f"recnext: and {len(unreadable) - _REPORTED} more", file=sys.stderr)
+    print(f"recnext: {len(unreadable)} image{'s' * (len(unreadable) > 1)} could not be read", file=sys.stderr)
+    return 1
