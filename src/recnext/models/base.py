@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from recnext.errors import RecNextError
 from recnext.mixers.recconv import RecConv2d
 
-from .blocks import Classifier, Stem
+from .blocks import Classifier, Stage, Stem
+from .partial_blocks import SharedStage
 
 TAGS = ("dist_300e_in1k", "base_300e_in1k")  # the first is timm's default
 
@@ -88,10 +89,10 @@ class RecNext(nn.Module):
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recomputes every block in the backward pass; RecConv then need not recompute itself as well."""
-        for stage in self.stages:
-            stage.grad_checkpointing = enable
         for module in self.modules():
-            if isinstance(module, RecConv2d):
+            if isinstance(module, (Stage, SharedStage)):
+                module.grad_checkpointing = enable
+            elif isinstance(module, RecConv2d):
                 module.checkpointed = enable
 
     @torch.jit.ignore

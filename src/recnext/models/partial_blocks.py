@@ -113,7 +113,7 @@ class SharedStage(nn.Module):
             if self.grad_checkpointing and not torch.jit.is_scripting():
                 x, shared = checkpoint(block.forward_shared, x, shared)
             else:
-                x, shared = block.forward_shared(x, shared)
+                x, shared = block.forward_shared(x, shared)  # type: ignore[operator]
         return x
 
 

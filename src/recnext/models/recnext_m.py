@@ -40,7 +40,7 @@ class RecConvBlock(nn.Module):
         super().__init__()
         dd = {"device": device, "dtype": dtype}
         self.token_mixer = token_mixer
-        self.norm = nn.BatchNorm2d(channels, **dd)
+        self.norm: nn.Module = nn.BatchNorm2d(channels, **dd)
         self.channel_mixer = channel_mixer(channels, mlp_ratio, act_layer, **dd)
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 
@@ -88,7 +88,7 @@ class RecConvDownsample(nn.Module):
         self.token_mixer = nn.Conv2d(
             in_channels, out_channels, 7, stride=2, padding=3, groups=in_channels, **dd
         )
-        self.norm = nn.BatchNorm2d(out_channels, **dd)
+        self.norm: nn.Module = nn.BatchNorm2d(out_channels, **dd)
         self.channel_mixer = channel_mixer(out_channels, mlp_ratio, act_layer, **dd)
 
     def forward(self, x: Tensor) -> Tensor:
