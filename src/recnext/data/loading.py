@@ -5,7 +5,7 @@ import random
 import signal
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Protocol, Union
 
 import torch
 from torch import Tensor
@@ -28,6 +28,13 @@ class Batch(NamedTuple):
     unreadable: tuple[str, ...] = ()
 
 
+class SampleSource(Protocol):
+    """A map-style data set of (uint8 (3, H, W) tensor, label) pairs."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> tuple[Any, int]: ...
+
+
 class _Sample(NamedTuple):
     image: Optional[Tensor]
     label: int
@@ -37,13 +44,13 @@ class _Sample(NamedTuple):
 class _KeyedDataset(Dataset[_Sample]):
     """Looks samples up by key. Unreadable images become values, which cross process borders unharmed."""
 
-    def __init__(self, dataset: Dataset[tuple[Any, int]], seed: int, replace: bool) -> None:
+    def __init__(self, dataset: SampleSource, seed: int, replace: bool) -> None:
         self.dataset = dataset
         self.seed = seed
         self.replace = replace
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return len(self.dataset)
 
     def __getitem__(self, key: SampleKey) -> _Sample:
         seed_everything(self.seed, key.epoch, key.position)
@@ -76,17 +83,17 @@ def _start_worker(_: int) -> None:
 
 
 def make_loader(
-    dataset: Dataset[tuple[Any, int]],
+    dataset: SampleSource,
     batches: Union[TrainBatches, EvaluationBatches],
     *,
     seed: int = 0,
     workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Batch]:
-    """Loads `batches` of a data set of (uint8 (3, H, W) tensor, label) pairs.
+    """Loads `batches` of a data set.
 
     Args:
-        dataset: may raise `UnreadableImageError`: in training another image takes the place.
+        dataset: of images and labels; may raise `UnreadableImageError`: in training another image takes the place.
         batches: `TrainBatches` or `EvaluationBatches` over the data set's length.
         seed: of the transforms' randomness.
         workers: processes; 0 loads in this one.

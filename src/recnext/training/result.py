@@ -1,0 +1,37 @@
+"""How far an epoch or a run has come."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Optional
+
+from .run_folder import Record
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended.
+
+    Args:
+        records: a mapping an epoch, as in ``metrics.jsonl``.
+        best: the record of the best epoch; None before the first.
+        interrupted: the signal that stopped the run at (epoch, step); None when it is complete.
+        position: (epoch, step) reached.
+        seconds: of this session.
+    """
+
+    records: Sequence[Record]
+    best: Optional[Record]
+    interrupted: Optional[int]
+    position: tuple[int, int]
+    seconds: float
+
+
+@dataclass
+class EpochSums:
+    """What an epoch adds up; saved, so that an epoch may be continued."""
+
+    loss: float = 0.0
+    unreadable: int = 0
+    seconds: float = 0.0
+    trained: int = 0  # images in those seconds
+    names: list[str] = field(default_factory=list)
