@@ -15,6 +15,7 @@ from ._startup import is_command
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .backends import optimize
     from .checkpoints import load
     from .errors import RecNextError
     from .fusion import fuse, replace_batchnorm
@@ -32,6 +33,7 @@ _PUBLIC = {
     "replace_batchnorm": "fusion",
     "load": "checkpoints",
     "RecNextError": "errors",
+    "optimize": "backends",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "__version__",
     "fuse",
     "load",
+    "optimize",
     "replace_batchnorm",
 ]
 

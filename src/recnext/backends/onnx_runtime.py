@@ -1,0 +1,48 @@
+"""ONNX Runtime on the CPU."""
+
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from .export import OPSET, quiet
+from .network import Runner
+from .runtime import Runtime
+
+
+class OnnxRuntime(Runtime):
+    """Convolutions in blocked layout (NCHWc); static shapes, so that the graph holds no shape arithmetic."""
+
+    name = "onnxruntime"
+    packages = ("onnxruntime", "onnx", "onnxscript")
+    extra = "onnx"
+    precisions = ("f32",)
+
+    def convert(self, program: ExportedProgram) -> dict[str, bytes]:
+        with quiet():
+            onnx_program = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False)
+        assert onnx_program is not None
+        proto = onnx_program.model_proto
+        batch = proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+        return {"model.onnx": proto.SerializeToString(), "batch": batch.encode()}
+
+    def load(self, parts: Mapping[str, bytes], batch: Optional[int], *, precision: str, threads: int) -> Runner:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Threads wait actively within a run only, and leave the processor to others between runs.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if batch is not None:
+            options.add_free_dimension_override_by_name(parts["batch"].decode(), batch)
+        session = onnxruntime.InferenceSession(parts["model.onnx"], options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+
+        def run(x: Tensor) -> Sequence[Tensor]:
+            return [torch.from_numpy(output) for output in session.run(None, {name: x.contiguous().numpy()})]
+
+        return run

@@ -1,0 +1,77 @@
+"""Timing of several callables turn by turn, so that a busy moment of the machine meets all of them."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of one callable, in seconds per call."""
+
+    median: float
+    low: float
+    """First quartile."""
+    high: float
+    """Third quartile."""
+    best: float
+    rounds: int
+
+
+def interleaved(
+    functions: Mapping[str, Callable[[], Any]],
+    *,
+    rounds: int = 15,
+    seconds: float = 1.5,
+    calls: int = 2,
+) -> dict[str, Timing]:
+    """Times callables turn by turn after one turn of warm-up.
+
+    A turn calls each of them once untimed, which ends the spinning of the other's threads and fills the
+    caches, then `calls` times on the clock.
+
+    Args:
+        functions: name to a call that returns when its work is done.
+        rounds: turns at most.
+        seconds: time to spend on all of them; three turns are always made.
+        calls: timed calls a turn.
+
+    Returns:
+        A Timing by name.
+    """
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in timed_turns(functions, times, rounds=rounds, seconds=seconds, calls=calls):
+        pass
+    return {name: timing(values) for name, values in times.items()}
+
+
+def timed_turns(
+    functions: Mapping[str, Callable[[], Any]],
+    times: dict[str, list[float]],
+    *,
+    rounds: int,
+    seconds: float,
+    calls: int,
+) -> Iterator[int]:
+    """Fills `times` turn by turn and yields the number of each: `interleaved` for those who show progress."""
+    for function in functions.values():
+        function()
+    start = time.perf_counter()
+    for turn in range(rounds):
+        for name, function in functions.items():
+            function()
+            begun = time.perf_counter()
+            for _ in range(calls):
+                function()
+            times[name].append((time.perf_counter() - begun) / calls)
+        yield turn
+        if turn >= 2 and time.perf_counter() - start > seconds:
+            return
+
+
+def timing(values: list[float]) -> Timing:
+    """Median and quartiles of times in seconds."""
+    quartiles = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    return Timing(statistics.median(values), quartiles[0], quartiles[2], min(values), len(values))
