@@ -2,6 +2,7 @@
 
 import json as jsonlib
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Optional
 
 import timm
@@ -21,23 +22,20 @@ from recnext.published import published
 _SMALLEST = 32  # pixels
 
 
-def run(
-    model: Optional[str] = None, *, size: Optional[str] = None, checkpoint: Optional[str] = None, json: bool = False
-) -> int:
+def run(model: str, *, size: Optional[str] = None, checkpoint: Optional[str] = None, json: bool = False) -> int:
     """Shows a network: stages with shapes, parameters, MACs and receptive fields; published accuracy.
 
     Args:
-        model: a timm name, such as recnext_m1; not needed where the checkpoint tells it.
+        model: a timm name, such as recnext_m1; or a weight file or run folder, whose network to show.
         size: of the image, N or HxW; by default the one the network was made for.
-        checkpoint: weight file, run folder or hub id whose network to show.
+        checkpoint: weight file, run folder or hub id of that network.
         json: print JSON.
     """
-    if model is None and checkpoint is None:
-        raise RecNextError("recnext info needs the name of a network, such as recnext_m1, or --checkpoint FILE")
     if checkpoint is not None:
         network = load(model, checkpoint=checkpoint, device="meta")
+    elif Path(model).exists():
+        network = load(checkpoint=model, device="meta")
     else:
-        assert model is not None
         check_name(model)
         network = timm.create_model(model, device="meta")
     height, width = parse_size(size) if size else network.pretrained_cfg["input_size"][1:]  # type: ignore[index]

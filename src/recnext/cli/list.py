@@ -2,9 +2,9 @@
 
 import json as jsonlib
 from fnmatch import fnmatchcase
+from importlib import import_module
 from typing import Any, Optional
 
-import timm
 from rich import box
 from rich.console import Console
 from rich.progress import track
@@ -17,7 +17,7 @@ from recnext.published import published
 _FAMILIES = ("recnext_*", "mlla_*", "test_recnext_*")
 
 
-def run(pattern: Optional[str] = None, *, all: bool = False, json: bool = False) -> int:
+def run(*, pattern: Optional[str] = None, all: bool = False, json: bool = False) -> int:
     """Lists the networks: parameters, MACs, published ImageNet-1k accuracy, image size.
 
     Args:
@@ -27,9 +27,8 @@ def run(pattern: Optional[str] = None, *, all: bool = False, json: bool = False)
     """
     rows = published_rows()
     if all:
-        known = {row["name"] for row in rows}
-        others = [name for family in _FAMILIES for name in timm.list_models(family) if name not in known]
-        others = [name for name in others if pattern is None or fnmatchcase(name, pattern)]
+        import_module("recnext.models")  # registers the networks with timm
+        others = [name for name in other_names({row["name"] for row in rows}) if fnmatchcase(name, pattern or "*")]
         console = Console(stderr=True)
         rows += [_counted(name) for name in track(others, "counting", console=console, transient=True)]
     if pattern is not None:
@@ -41,6 +40,13 @@ def run(pattern: Optional[str] = None, *, all: bool = False, json: bool = False)
     else:
         Console().print(table(rows))
     return 0
+
+
+def other_names(known: set[str]) -> list[str]:
+    """Names of our networks that are not among `known`."""
+    import timm
+
+    return [name for family in _FAMILIES for name in timm.list_models(family) if name not in known]
 
 
 def published_rows() -> list[dict[str, Any]]:
@@ -60,10 +66,10 @@ def published_rows() -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The rows as people read them."""
-    table = Table(box=box.SIMPLE, caption="MACs of the fused network; top-1 as published, in percent")
+    table = Table(box=box.SIMPLE, pad_edge=False, caption="MACs of the fused network; base, dist: published top-1, plain and distilled")
     table.add_column("network", no_wrap=True)
-    for title in ("params M", "fused M", "GMACs", "image", "top-1 base", "top-1 distilled"):
-        table.add_column(title, justify="right")
+    for title in ("params M", "fused M", "GMACs", "image", "base", "dist"):
+        table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         accuracies = (row["top1_base"], row["top1_distilled"])
         table.add_row(
@@ -78,6 +84,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _counted(name: str) -> dict[str, Any]:
+    import timm
+
     config = timm.get_pretrained_cfg(name)
     size = config.input_size[-1]
     costs = count_costs(name, size=size)

@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "demo": "train, evaluate and fuse a small network on real digits, in about a minute",
 }
 
+_WITHOUT_NETWORKS = {"list"}  # answers at once, without torch
+
 _USAGE = "usage: recnext COMMAND [OPTIONS]     (recnext COMMAND --help tells a command's options)"
 
 
@@ -57,8 +59,10 @@ def dispatch(arguments: list[str]) -> int:
 
     from jsonargparse import auto_cli
 
-    import recnext.models  # noqa: F401 (registers the networks with timm)
     from recnext.cli.parser import Parser
+
+    if name not in _WITHOUT_NETWORKS:
+        import_module("recnext.models")  # registers the networks with timm
 
     run = import_module(f"recnext.cli.{name.replace('-', '_')}").run
     try:
