@@ -8,10 +8,10 @@ import json
 import sys
 
 import torch
+from tests.ops.recconv_cases import detached, error, flat, operands
 
 from recnext.ops.library import recconv2d_triton
 from recnext.ops.recconv import recconv2d
-from tests.ops.recconv_cases import detached, error, flat, operands
 
 # name: shape, kernel, level, mode, bias, dtype
 CASES = {

@@ -82,10 +82,10 @@ class RecConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting():
-            form = choose(x, self.down.weight, recompute=self.recompute and not self.checkpointed)
+            weights = [conv.weight for conv in self.convs]
+            form = choose(x, self.down.weight, weights, recompute=self.recompute and not self.checkpointed)
             if form is not None:
                 biases = None if self.down.bias is None else [conv.bias for conv in self.convs]
-                weights = [conv.weight for conv in self.convs]
                 return form(x, self.down.weight, weights, self.down.bias, biases, self.mode)
         features = [x]
         for _ in range(self.level):

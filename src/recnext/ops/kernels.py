@@ -155,7 +155,7 @@ def conv_kernel(
     acc = same(bias, K * R)  # the output rows that input row `row` touches: row - PAD .. row + PAD
     start = tl.maximum(row0 - PAD, 0)
     stop = tl.minimum(row0 + rows, height)
-    for step in range(0, tl.minimum(rows + 2 * PAD, height + PAD)):
+    for step in range(tl.minimum(rows + 2 * PAD, height + PAD)):
         row = start + step
         ok = live & (row < height)
         z = summed(f, y, row, col0, height, width, channels, ok, cmask, MODE, -PAD, R + K - 1)

@@ -52,7 +52,7 @@ def conv_backward_kernel(
         for q in tl.static_range(PAD):
             ok = live & (start + q >= row0) & (start + q < stop)
             z = z + summed(f + image, y + y_image, start + q, col0, height, width, channels, ok, cmask, MODE, 0, R)
-        for step in range(0, tl.minimum(rows + 2 * PAD, height + PAD)):
+        for step in range(tl.minimum(rows + 2 * PAD, height + PAD)):
             row = start + step
             ok = live & (row + PAD >= row0) & (row + PAD < stop)
             z = z + summed(f + image, y + y_image, row + PAD, col0, height, width, channels, ok, cmask, MODE, 0, R)
@@ -116,7 +116,7 @@ def down_backward_kernel(
         _, n, row0, col0, live = items(images, oh, ow, channels, rows, R, BP, BC, block)
         image = (n.to(tl.int64) * height * width * channels)[:, None] + c[None, :]
         g_image = (n.to(tl.int64) * oh * ow * channels)[:, None] + c[None, :]
-        for step in range(0, tl.minimum(rows, oh)):
+        for step in range(tl.minimum(rows, oh)):
             row = row0 + step
             ok = live & (row < oh)
             grad = ()
