@@ -82,9 +82,10 @@ class RecConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting():
-            weights = [conv.weight for conv in self.convs]
-            form = choose(x, self.down.weight, weights, recompute=self.recompute and not self.checkpointed)
+            recompute = self.recompute and not self.checkpointed
+            form = choose(x, self.down.weight, levels=self.level, recompute=recompute)
             if form is not None:
+                weights = [conv.weight for conv in self.convs]
                 biases = None if self.down.bias is None else [conv.bias for conv in self.convs]
                 return form(x, self.down.weight, weights, self.down.bias, biases, self.mode)
         features = [x]

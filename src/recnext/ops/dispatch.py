@@ -72,28 +72,6 @@ def use_triton(x: Tensor, down: Tensor, levels: int) -> bool:
     return setting == "1" or x.numel() >= _MIN_ELEMENTS
 
 
-def choose(x: Tensor, down: Tensor, convs: list[Tensor], *, recompute: bool = False) -> Optional[Form]:
-    """The fastest form for these operands, with the arguments of `recconv2d`; None for the plain form.
-
-    Results are the same, in the dtype of x; under autocast in autocast's, but float32 for float16, so that the
-    norm that follows sees the full range.
-
-    Args:
-        x: (N, C, H, W).
-        down: (C, 1, k, k), the stride-2 weight that all levels share.
-        convs: level + 1 weights (C, 1, k, k), coarsest level first.
-        recompute: save only x and the weights for the backward pass. The Triton form always does.
-    """
-    if use_triton(x, down, convs):
-        return recconv2d_by_triton
-    if type(x) not in (Tensor, nn.Parameter) or _transformed():
-        return None
-    if recompute and torch.is_grad_enabled():
-        return recconv2d_recompute
-    low = autocast_dtype(x) or x.dtype
-    return recconv2d_float32 if low == torch.float16 and x.dtype != torch.float64 else None
-
-
 def choose(x: Tensor, down: Tensor, *, levels: int, recompute: bool) -> Optional[Form]:
     """The form to compute RecConv in, with the arguments of `recconv2d`, or None for the plain form.
 
@@ -107,7 +85,7 @@ def choose(x: Tensor, down: Tensor, *, levels: int, recompute: bool) -> Optional
         return None
     if use_triton(x, down, levels):
         return recconv2d_cuda
-    if recompute and torch.is_grad_enabled():
+    if recompute and torch.is_grad_enabled() and not _transformed():
         return recconv2d_recompute
     low = autocast_dtype(x) or x.dtype
     return recconv2d_float32 if low == torch.float16 and x.dtype != torch.float64 else None
