@@ -80,6 +80,19 @@ def test_influence_is_centred_and_sums_to_the_average() -> None:
         assert abs(columns.double().mean() - 16) <= 1
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_coarse_levels_lean_towards_the_first_pixel(mode) -> None:
+    """`down` samples the even pixels, resizing takes them for the middle of two: half a coarse pixel a level."""
+    size, before = 256, torch.zeros(256, 256, dtype=torch.double)
+    places = torch.arange(size, dtype=torch.double) - size // 2
+    for level in range(4):
+        maps = influence(averaging(RecConv2d(1, 3, level=level, mode=mode)), size=size, period=2**level)
+        weights = torch.stack(list(maps)).mean(0)
+        columns = (weights - before).sum(0)  # of this level alone
+        assert (columns * places).sum() / columns.sum() == pytest.approx(-(2**level - 1) / 2)
+        before = weights
+
+
 def test_weight_within_counts_the_centred_square() -> None:
     weights = torch.zeros(8, 8)
     weights[4, 4] = 3
