@@ -66,7 +66,8 @@ def published_rows() -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The rows as people read them."""
-    table = Table(box=box.SIMPLE, pad_edge=False, caption="MACs of the fused network; base, dist: published top-1, plain and distilled")
+    caption = "MACs of the fused network; base, dist: published top-1, plain and distilled"
+    table = Table(box=box.SIMPLE, pad_edge=False, caption=caption)
     table.add_column("network", no_wrap=True)
     for title in ("params M", "fused M", "GMACs", "image", "base", "dist"):
         table.add_column(title, justify="right", no_wrap=True)

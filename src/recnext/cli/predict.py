@@ -111,7 +111,11 @@ def _print_json(stack: ExitStack) -> Any:
         print(separator + jsonlib.dumps(asdict(result), ensure_ascii=False), end="")
         separator = ",\n "
 
-    stack.callback(lambda: print("[]" if separator == "[" else "]"))
+    def end(error: Optional[type[BaseException]], *_: object) -> None:
+        if error is None:
+            print("[]" if separator == "[" else "]")
+
+    stack.push(end)
     return print_result
 
 
@@ -130,6 +134,7 @@ def _progress() -> Progress:
         console=Console(stderr=True),
         transient=True,
         redirect_stdout=sys.stdout.isatty(),
+        disable=not sys.stderr.isatty(),
     )
 
 
