@@ -1,5 +1,5 @@
 """Running a network as fast as the machine can: backends, their choice by trial, and their cache."""
 
-from .selection import BACKENDS, Optimized, Trial, forward_for, optimize
+from .selection import BACKENDS, RUNTIMES, Optimized, Trial, forward_for, optimize
 
-__all__ = ["BACKENDS", "Optimized", "Trial", "forward_for", "optimize"]
+__all__ = ["BACKENDS", "RUNTIMES", "Optimized", "Trial", "forward_for", "optimize"]

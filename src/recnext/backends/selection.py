@@ -221,12 +221,7 @@ def _timed(trials: Sequence[Trial], runners: dict[tuple[str, str], Runner], x: T
         calls = {f"{backend} {kind}": partial(_finished, runner, x) for (backend, kind), runner in runners.items()}
         times = interleaved(calls)
         milliseconds = {key: 1e3 * times[" ".join(key)].median for key in runners}
-    filled = [
-        Trial(
-            trial.backend, trial.precision, milliseconds.get((trial.backend, trial.precision)), trial.error, trial.note
-        )
-        for trial in trials
-    ]
+    filled = [replace(trial, milliseconds=milliseconds.get((trial.backend, trial.precision))) for trial in trials]
     return sorted(filled, key=lambda trial: (bool(trial.note), trial.milliseconds or 0.0))
 
 

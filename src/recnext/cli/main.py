@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "eval": "accuracy of a checkpoint on folders of images",
     "fuse": "fold every BatchNorm of a checkpoint for inference",
     "convert": "turn any checkpoint into safetensors",
+    "bench": "latency and throughput of networks, ours and others'",
     "laws": "RecConv against a plain convolution of the same receptive field",
     "ablate": "the published ablation of token mixers beside what is measured here",
     "demo": "train, evaluate and fuse a small network on real digits, in about a minute",

@@ -1,0 +1,22 @@
+"""Time and memory of token mixers from 128 to 1024 pixels: the table and the picture of docs/benchmarking.md.
+
+python benchmarks/resolution.py [--quick]
+"""
+
+import sys
+from pathlib import Path
+
+from recnext.cli.bench import run
+
+RESULTS = Path(__file__).parent / "results"
+
+if __name__ == "__main__":
+    RESULTS.mkdir(exist_ok=True)
+    sys.exit(
+        run(
+            resolution=True,
+            quick="--quick" in sys.argv[1:],
+            output=RESULTS / "cpu_resolution.csv",
+            plot=RESULTS / "cpu_resolution.png",
+        )
+    )

@@ -1,0 +1,206 @@
+"""`recnext bench`: latency and throughput of networks, ours and others'."""
+
+import csv
+import json as jsonlib
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Literal, Optional
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from recnext.backends import BACKENDS
+from recnext.benchmark.machine import describe, one_line
+from recnext.benchmark.peers import OURS, PEERS
+from recnext.benchmark.protocol import QUICK, Budget, Measurement, measure, subjects
+from recnext.benchmark.resolution import Cost, costs
+from recnext.cli.bench_plots import draw_pareto, draw_resolution
+from recnext.devices import choose_device
+from recnext.errors import RecNextError
+
+_IMAGES = (128, 224, 384, 512, 768, 1024)
+
+
+def run(
+    models: list[str] = [],  # noqa: B006 (never changed)
+    *,
+    backend: str = "auto",
+    precision: Literal["auto", "f32", "bf16", "f16"] = "auto",
+    size: int = 224,
+    threads: Optional[int] = None,
+    device: str = "auto",
+    throughput: bool = True,
+    resolution: bool = False,
+    quick: bool = False,
+    seconds: Optional[float] = None,
+    json: bool = False,
+    output: Optional[Path] = None,
+    plot: Optional[Path] = None,
+) -> int:
+    """Measures latency at batch 1 and throughput at the best batch, all networks turn by turn.
+
+    Networks have random weights, are fused (timm's are reparameterised) and run in the form that
+    recnext.optimize gives them. docs/benchmarking.md holds the protocol.
+
+    Args:
+        models: timm names; by default some of ours beside peers of matched accuracy.
+        backend: auto, torch, compile, onnxruntime, openvino, or several with commas, to measure each.
+        precision: auto takes bf16 where the hardware has it and it is faster.
+        size: side of the images in pixels.
+        threads: CPU threads; by default torch's.
+        device: auto, cpu, cuda or cuda:N.
+        throughput: look for the best batch too.
+        resolution: measure how token mixers grow with the image, 128 to 1024 pixels, instead of networks.
+        quick: a rough answer: fewer turns, smaller batches.
+        seconds: time for the latency turns of each network.
+        json: print JSON instead of a table.
+        output: CSV file to write.
+        plot: PNG to draw: published accuracy against measured latency, or cost against the image.
+    """
+    if size < 32:
+        raise RecNextError(f"--size is {size}: expected at least 32 pixels")
+    if seconds is not None and seconds <= 0:
+        raise RecNextError(f"--seconds is {seconds}: expected more than 0")
+    for path in (output, plot):
+        if path is not None and not path.parent.is_dir():
+            raise RecNextError(f"cannot write {path}: there is no folder {path.parent}")
+    target = choose_device(device)
+    if threads is not None:
+        if threads < 1:
+            raise RecNextError(f"--threads is {threads}: expected 1 or more")
+        torch.set_num_threads(threads)
+    machine = describe(target, torch.get_num_threads())
+    budget = QUICK if quick else Budget()
+    if seconds is not None:
+        budget = Budget(10_000, seconds, budget.calls, budget.largest_batch)
+    if resolution:
+        return _resolution(target, quick, machine, json=json, output=output, plot=plot)
+
+    backends = [name.strip() for name in backend.split(",") if name.strip()]
+    if not backends or any(name not in ("auto", *BACKENDS) for name in backends):
+        raise RecNextError(f"--backend is {backend!r}: expected auto, {', '.join(BACKENDS)}, or several with commas")
+    names = list(models) if models else [*OURS, *PEERS]
+    with _progress(json) as bar:
+        task = bar.add_task("")
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        made = subjects(
+            names, backends=backends, precision=precision, size=size, threads=threads, device=target, progress=progress
+        )
+        rows = measure(made, size=size, device=target, budget=budget, throughput=throughput, progress=progress)
+    rows.sort(key=lambda row: row.latency_ms)
+    _write(rows, machine, json=json, output=output, table=table(rows, one_line(machine)))
+    if plot is not None:
+        draw_pareto(plot, rows, one_line(machine))
+    return 0
+
+
+def _resolution(
+    device: torch.device,
+    quick: bool,
+    machine: dict[str, object],
+    *,
+    json: bool,
+    output: Optional[Path],
+    plot: Optional[Path],
+) -> int:
+    images = _IMAGES[:4] if quick else _IMAGES
+    rows: list[Cost] = []
+    with _progress(json) as bar:
+        for found in bar.track(costs(images, device=device), total=len(images), description="image sizes"):
+            rows += found
+    _write(rows, machine, json=json, output=output, table=resolution_table(rows, one_line(machine)))
+    if plot is not None:
+        draw_resolution(plot, rows, one_line(machine))
+    return 0
+
+
+def _progress(quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet,
+    )
+
+
+def _write(
+    rows: Sequence[Measurement] | Sequence[Cost],
+    machine: dict[str, object],
+    *,
+    json: bool,
+    output: Optional[Path],
+    table: Table,
+) -> None:
+    if json:
+        print(jsonlib.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1))
+    else:
+        Console().print(table)
+    if output is not None:
+        with output.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(rows[0])])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+        print(f"wrote {output}", file=sys.stderr)
+
+
+def table(rows: Sequence[Measurement], caption: str) -> Table:
+    """Networks, the fastest first."""
+    drawn = Table(title="Latency and throughput", caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn.add_column("network")
+    drawn.add_column("top-1 %", justify="right")
+    drawn.add_column("params M", justify="right")
+    drawn.add_column("backend")
+    drawn.add_column("ms, batch 1", justify="right")
+    drawn.add_column("quartiles", justify="right", style="dim")
+    drawn.add_column("images/s", justify="right")
+    drawn.add_column("at batch", justify="right", style="dim")
+    for row in rows:
+        note = f" @{row.top1_size}" if row.top1_size not in (None, row.size) else ""
+        drawn.add_row(
+            f"[bold]{row.model}[/]" if row.model.startswith("recnext") else row.model,
+            "" if row.top1 is None else f"{row.top1:.1f}{note}",
+            f"{row.parameters / 1e6:.1f}",
+            f"{row.backend} {row.precision}",
+            f"{row.latency_ms:.2f}",
+            f"{row.low_ms:.2f}-{row.high_ms:.2f}",
+            "" if row.images_per_second is None else f"{row.images_per_second:.0f}",
+            "" if row.batch is None else str(row.batch),
+        )
+    return drawn
+
+
+def resolution_table(rows: Sequence[Cost], caption: str) -> Table:
+    """Time and memory per pixel of the map, a column an image size."""
+    images = sorted({row.image for row in rows})
+    drawn = Table(
+        title="ns and bytes per pixel of the map (48 channels, 1/4 of the image)",
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    drawn.add_column("mixer")
+    for image in images:
+        drawn.add_column(f"{image}", justify="right")
+    for name in dict.fromkeys(row.mixer for row in rows):
+        cells = {row.image: row for row in rows if row.mixer == name}
+        drawn.add_row(
+            name,
+            *(
+                f"{cells[image].nanoseconds_per_pixel:.0f} ns, {cells[image].bytes_per_pixel:.0f} B"
+                if image in cells
+                else "-"
+                for image in images
+            ),
+        )
+    return drawn

@@ -1,0 +1,79 @@
+"""Pictures of `recnext bench`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from recnext.benchmark.protocol import Measurement
+from recnext.benchmark.resolution import Cost
+from recnext.evaluation.plots import figure
+
+_OURS, _OTHERS = "#1f6f8b", "#b0563b"
+
+
+def pareto(rows: Sequence[Measurement]) -> list[Measurement]:
+    """The networks that no other beats in both accuracy and latency, the fastest first."""
+    best, front = float("-inf"), []
+    for row in sorted(rows, key=lambda row: (row.latency_ms, -(row.top1 or 0.0))):
+        if row.top1 is not None and row.top1 > best:
+            best = row.top1
+            front.append(row)
+    return front
+
+
+def draw_pareto(path: Path, rows: Sequence[Measurement], caption: str) -> None:
+    """Draws published accuracy against measured latency, and the front.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    known = [(row, row.top1) for row in rows if row.top1 is not None]
+    with figure(path, 8.0, 5.0) as drawing:
+        axes = drawing.add_subplot()
+        front = pareto(rows)
+        axes.step(
+            [row.latency_ms for row in front],
+            [row.top1 or 0.0 for row in front],
+            where="post",
+            color="#999999",
+            linewidth=1,
+            zorder=0,
+        )
+        for row, top1 in known:
+            ours = row.model.startswith("recnext")
+            axes.errorbar(
+                row.latency_ms,
+                top1,
+                xerr=[[row.latency_ms - row.low_ms], [row.high_ms - row.latency_ms]],
+                fmt="o" if ours else "s",
+                color=_OURS if ours else _OTHERS,
+            )
+            axes.annotate(row.model, (row.latency_ms, top1), xytext=(5, 3), textcoords="offset points", fontsize=7)
+        axes.set_xscale("log")
+        axes.set_xlabel("latency at batch 1, ms (median, quartiles)")
+        axes.set_ylabel("published ImageNet-1K top-1, %")
+        axes.grid(alpha=0.25)
+        drawing.supxlabel(caption, fontsize=6, color="#777777")
+
+
+def draw_resolution(path: Path, rows: Sequence[Cost], caption: str) -> None:
+    """Draws time and memory per pixel against the image size.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    with figure(path, 9.0, 4.0) as drawing:
+        left, right = drawing.subplots(1, 2)
+        for name in dict.fromkeys(row.mixer for row in rows):
+            mine = [row for row in rows if row.mixer == name]
+            images = [row.image for row in mine]
+            style = {"marker": "o", "linewidth": 2.5 if name.startswith("RecConv") else 1.2, "label": name}
+            left.plot(images, [row.nanoseconds_per_pixel for row in mine], **style)
+            right.plot(images, [row.bytes_per_pixel for row in mine], **style)
+        for axes, title in ((left, "ns per pixel of the map"), (right, "bytes per pixel of the map, peak")):
+            axes.set_title(title)
+            axes.set_xscale("log", base=2)
+            axes.set_yscale("log")
+            axes.set_xlabel("image side, pixels")
+            axes.grid(alpha=0.25)
+        right.legend(fontsize=7)
+        drawing.supxlabel(caption, fontsize=6, color="#777777")
