@@ -1,6 +1,7 @@
 """Training a classifier: on class folders, or on any two data sets of images."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Optional
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from recnext.checkpoints import load
 from recnext.checkpoints.metadata import CheckpointMetadata
+from recnext.checkpoints.saving import describe
 from recnext.data import Batch, ImagePreparation, make_loader, normalise, open_class_folders
 from recnext.data.sampling import EvaluationBatches, TrainBatches, seed_everything
 from recnext.data.transforms import SMALL_IMAGE
@@ -119,6 +121,7 @@ def train_classifier(settings: TrainSettings, *, splits: Splits, console: Option
         settings = _resumed(settings, run, splits)
     seed_everything(settings.seed)
     model = _build(settings, len(splits.class_names), from_state=going_on)
+    settings = replace(settings, model_args=describe(model).model_args)  # a checkpoint may have brought its own
     preparation = _preparation(settings, model)
     splits.train.transform = preparation.training_transform(
         crop_scale=settings.crop_scale, hflip=settings.hflip, color_jitter=settings.color_jitter

@@ -127,7 +127,10 @@ class TrainSettings:
         for name in (entry.name for entry in fields(self) if entry.name not in _FREE_ON_RESUME):
             if name not in stored:
                 continue
-            if given[name] not in (defaults[name], stored[name]):
+            same = given[name] in (defaults[name], stored[name])
+            if name == "model_args":  # a run's are resolved: they hold a checkpoint's as well
+                same = given[name].items() <= stored[name].items()
+            if not same:
                 raise RecNextError(
                     f"--{name.replace('_', '-')} {given[name]} differs from the {stored[name]} this run was started "
                     "with: leave it out to resume, or start a new run with another --output"

@@ -1,0 +1,32 @@
+import json
+import re
+import shlex
+
+import pytest
+from PIL import Image
+
+from recnext.cli.demo import next_commands
+from recnext.cli.main import dispatch
+
+
+@pytest.mark.slow
+def test_demo_reaches_the_promised_accuracy_and_its_next_commands_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    assert dispatch(["demo"]) == 0
+    printed = capsys.readouterr().out
+    folder = tmp_path / "runs" / "demo"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["best"]["top1"] >= 98.5
+    assert f"{summary['best']['top1']:.2f} %" in printed
+    assert float(re.search(r"logits differ by (\S+)", printed)[1]) < 1e-4
+    for name in ("curves", "confusion", "samples"):
+        with Image.open(folder / f"{name}.png") as image:
+            assert min(image.size) > 300
+    assert {"best.safetensors", "fused.safetensors", "per_class.csv"} <= {path.name for path in folder.iterdir()}
+    commands = [line.strip() for line in printed.splitlines() if line.startswith("  recnext ")]
+    assert commands == list(next_commands(folder.relative_to(tmp_path)))
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "recnext"
+        assert dispatch(arguments) == 0, command

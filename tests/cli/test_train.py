@@ -1,0 +1,96 @@
+import json
+import os
+import signal
+
+import pytest
+from rich.console import Console
+
+from recnext.checkpoints import read_metadata
+from recnext.cli.main import dispatch
+from recnext.data.digits import write_folders
+
+TINY = ["--model=test_recnext_m", "--image-size=32", "--epochs=1", "--batch-size=10", "--workers=0", "--device=cpu"]
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("digits")
+    write_folders(root, per_class=3)
+    return str(root)
+
+
+def test_train_then_resume_says_what_it_does(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert dispatch(["train", data, *TINY, f"--output={run}"]) == 0
+    printed = capsys.readouterr().out
+    assert "batch 10 → lr 0.001 (from scratch: 1e-3 * max(batch, 512) / 512); 1 epochs of 3 steps" in printed
+    assert "epoch 1/1  loss" in printed
+    assert f"{run / 'best.safetensors'}" in printed
+    metadata = read_metadata(run / "best.safetensors")
+    assert metadata is not None
+    assert metadata.class_names == tuple("0123456789")
+    assert dispatch(["train", data, f"--output={run}", "--resume"]) == 0
+
+
+def test_mistakes_are_one_line_and_exit_2(data, tmp_path, capsys):
+    for arguments, message in (
+        ([str(tmp_path / "none"), *TINY], "none does not exist: expected a folder with train/<class>/*"),
+        ([data, *TINY, "--lr=-1"], "--lr is -1.0: expected a number from 0"),
+        ([data, *TINY, "--device=tpu"], "no device is called 'tpu'"),
+        ([data, *TINY, "--checkpoint=none.pth", f"--output={tmp_path / 'a'}"], "no checkpoint none.pth"),
+    ):
+        assert dispatch(["train", *arguments]) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err
+        assert captured.err.count("\n") == 1
+
+
+def test_sigterm_exits_143_with_one_line(data, tmp_path, capsys, monkeypatch):
+    from recnext.training.loop import _Loop
+
+    original = _Loop.train_step
+
+    def signalled(self, batch):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch)
+
+    monkeypatch.setattr(_Loop, "train_step", signalled)
+    run = tmp_path / "run"
+    assert dispatch(["train", data, *TINY, f"--output={run}"]) == 143
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"stopped in epoch 1 after step 1, saved in {run}: --resume goes on from there"
+    assert (run / "state.pt").exists()
+
+
+def test_fine_tuning_from_a_run_with_its_own_arguments(data, tmp_path):
+    args = json.dumps({"embed_dim": [8, 8, 16, 16], "depths": [1, 1, 1, 1]})
+    narrow = [argument.replace("test_recnext_m", "recnext_m0") for argument in TINY]
+    assert dispatch(["train", data, *narrow, f"--model-args={args}", f"--output={tmp_path / 'a'}"]) == 0
+    assert dispatch(["train", data, *narrow, f"--checkpoint={tmp_path / 'a'}", f"--output={tmp_path / 'b'}"]) == 0
+    first, second = (read_metadata(tmp_path / name / "best.safetensors") for name in "ab")
+    assert first is not None
+    assert second is not None
+    assert list(second.model_args["embed_dim"]) == [8, 8, 16, 16]
+    assert dispatch(["train", data, f"--model-args={args}", f"--output={tmp_path / 'b'}", "--resume"]) == 0
+
+
+def test_the_console_shows_a_bar_on_a_terminal(data, tmp_path):
+    import io
+    from pathlib import Path
+
+    from recnext.training import TrainSettings, train_on_folders
+
+    buffer = io.StringIO()
+    console = Console(file=buffer, force_terminal=True, width=150)
+    options = {"model": "test_recnext_m", "image_size": 32, "epochs": 1, "batch_size": 10, "workers": 0}
+    train_on_folders(
+        TrainSettings(**options, device="cpu", output=str(tmp_path / "run")), data=Path(data), console=console
+    )
+    shown = buffer.getvalue()
+    assert "img/s" in shown
+    assert "epoch 1/1" in shown

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from recnext.data import ImagePreparation, make_loader, normalise, open_class_folders
+from recnext.data.folders import ClassFolder, UnreadableImageError, evaluation_root, find_class_names
+from recnext.data.sampling import EvaluationBatches, TrainBatches
+from recnext.errors import RecNextError
+
+PREPARATION = ImagePreparation(size=(32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
+
+
+def tree(root, classes=("cat", "dog"), splits=("train", "val"), images=3):
+    for split in splits:
+        for label, name in enumerate(classes):
+            folder = root / split / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(images):
+                pixels = np.full((40, 36, 3), 50 * label + number, dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+def test_labels_follow_sorted_names_and_hidden_folders_do_not_count(tmp_path):
+    tree(tmp_path, classes=("b", "a", "c10", "c9"))
+    (tmp_path / "train" / ".cache").mkdir()
+    folders = open_class_folders(tmp_path)
+    assert folders.class_names == ("a", "b", "c10", "c9")
+    assert [label for _, label in folders.train.samples] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    assert len(folders.val) == 12
+    image, label = folders.train[3]
+    assert (label, image.size, image.mode) == (1, (36, 40), "RGB")
+
+
+def test_missing_and_empty_folders_are_named(tmp_path):
+    with pytest.raises(RecNextError, match=r"nowhere does not exist: expected a folder with train"):
+        open_class_folders(tmp_path / "nowhere")
+    tree(tmp_path, splits=("train",))
+    with pytest.raises(RecNextError, match="has no folder 'val'"):
+        open_class_folders(tmp_path)
+    (tmp_path / "val").mkdir()
+    with pytest.raises(RecNextError, match="val holds no class folders"):
+        open_class_folders(tmp_path)
+    tree(tmp_path, splits=("val",))
+    for file in (tmp_path / "val" / "dog").iterdir():
+        file.unlink()
+    with pytest.raises(RecNextError, match=r"no images in .*val/dog: expected files ending in \.jpg"):
+        open_class_folders(tmp_path)
+
+
+def test_different_classes_and_a_single_class_are_refused(tmp_path):
+    tree(tmp_path / "a")
+    tree(tmp_path / "a", classes=("cow",), splits=("train",))
+    tree(tmp_path / "a", classes=("hen",), splits=("val",))
+    with pytest.raises(RecNextError, match="only in train: cow; only in val: hen"):
+        open_class_folders(tmp_path / "a")
+    tree(tmp_path / "b", classes=("cat",))
+    with pytest.raises(RecNextError, match="one class, 'cat'"):
+        open_class_folders(tmp_path / "b")
+
+
+def test_evaluation_root(tmp_path):
+    tree(tmp_path / "a")
+    assert evaluation_root(tmp_path / "a") == tmp_path / "a" / "val"
+    assert evaluation_root(tmp_path / "a" / "train") == tmp_path / "a" / "train"
+    tree(tmp_path / "b", splits=("train",))
+    with pytest.raises(RecNextError, match="has train but no val"):
+        evaluation_root(tmp_path / "b")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "gone"])
+def test_unreadable_images_are_named(tmp_path, damage):
+    tree(tmp_path)
+    path = tmp_path / "train" / "cat" / "1.png"
+    folder = ClassFolder(tmp_path / "train", class_names=("cat", "dog"))
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:60] if damage == "truncated" else b"hello")
+    with pytest.raises(UnreadableImageError, match=r"cannot read image .*cat/1\.png: "):
+        folder[1]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_replaces_unreadable_images_and_evaluation_reports_them(tmp_path, workers):
+    tree(tmp_path)
+    (tmp_path / "train" / "cat" / "1.png").write_bytes(b"no image")
+    folder = ClassFolder(
+        tmp_path / "train",
+        class_names=find_class_names(tmp_path / "train"),
+        transform=PREPARATION.evaluation_transform(),
+    )
+    (batch,) = make_loader(folder, TrainBatches(6, batch_size=6), workers=workers)
+    assert batch.images.shape == (6, 3, 32, 32)
+    assert batch.images.dtype == torch.uint8
+    assert len(batch.unreadable) == 1
+    assert "cat/1.png" in batch.unreadable[0]
+    (batch,) = make_loader(folder, EvaluationBatches(6, batch_size=6), workers=workers)
+    assert batch.labels.tolist() == [0, 0, 1, 1, 1]
+    assert "cat/1.png" in batch.unreadable[0]
+
+
+def test_normalise_matches_the_formula():
+    images = torch.randint(0, 256, (2, 3, 5, 4), dtype=torch.uint8)
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+    result = normalise(images, mean=mean, std=std, device=torch.device("cpu"))
+    expected = (images.double() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    torch.testing.assert_close(result, expected.float())
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_training_transforms_vary_and_can_be_switched_off():
+    image = Image.fromarray(np.random.RandomState(0).randint(0, 255, (50, 60, 3), dtype=np.uint8))
+    for size in (32, 48):
+        preparation = ImagePreparation(size=(size, size), mean=(0.5,) * 3, std=(0.5,) * 3)
+        light, off = preparation.training_transform(), preparation.training_transform(crop_scale=1)
+        assert light(image).shape == (3, size, size)
+        assert light(image).dtype == torch.uint8
+        assert any(not torch.equal(light(image), light(image)) for _ in range(5))
+        assert torch.equal(off(image), off(image))

@@ -1,0 +1,117 @@
+"""Each way a run can fail: one clear line, and the last good save stays."""
+
+import errno
+import os
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from recnext.errors import RecNextError
+from recnext.training import ClassificationTask, TrainSettings, train_on_folders
+from recnext.training.engine import make_accelerator
+from training.runs import settings
+
+
+def test_nan_stops_before_the_step_and_keeps_the_last_epoch(train, tmp_path, monkeypatch):
+    original, calls = ClassificationTask.loss, []
+
+    def diverging(self, model, batch, *, device):
+        calls.append(1)
+        loss = original(self, model, batch, device=device)
+        return loss * float("nan") if len(calls) == 7 else loss
+
+    monkeypatch.setattr(ClassificationTask, "loss", diverging)
+    with pytest.raises(RecNextError, match=r"the loss is nan in epoch 2, step 2: stopped before that step.*lower --lr"):
+        train(tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert (state["epoch"], state["step"]) == (1, 0)
+    assert all(torch.isfinite(value).all() for value in load_file(tmp_path / "run" / "last.safetensors").values())
+
+
+def test_full_disk_keeps_the_last_epoch_and_says_so(train, tmp_path, monkeypatch):
+    train(tmp_path / "run", epochs=1)
+    folder = tmp_path / "run"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.copytree(folder, tmp_path / "full")
+    replace = os.replace
+
+    def full(source, target):
+        if "last.safetensors" in str(target):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    config = (tmp_path / "full" / "config.yaml").read_text().replace("epochs: 1\n", "epochs: 2\n")
+    (tmp_path / "full" / "config.yaml").write_text(config)
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match=r"no space left on the disk; the save before is whole.*--resume") as caught:
+        train(tmp_path / "full", resume=True)
+    assert caught.value.filename.endswith("last.safetensors")
+    for name in ("last.safetensors", "state.pt", "metrics.jsonl"):
+        assert (tmp_path / "full" / name).read_bytes() == before[name]
+    assert not list((tmp_path / "full").glob(".*"))
+
+
+def test_unreadable_images_up_to_the_threshold_are_replaced_and_counted(digit_folders, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(digit_folders, data)
+    for digit in "13":
+        next((data / "train" / digit).iterdir()).write_bytes(b"broken")
+    result = train_on_folders(settings(output=str(tmp_path / "a"), epochs=1, max_unreadable=0.05), data=data)
+    assert result.records[0]["unreadable"] == 2
+    with pytest.raises(RecNextError, match=r"2 of 40 training images are unreadable, more than --max-unreadable 0.01"):
+        train_on_folders(settings(output=str(tmp_path / "b"), epochs=1), data=data)
+
+
+def test_an_unreadable_image_in_the_evaluation_is_an_error(digit_folders, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(digit_folders, data)
+    path = next((data / "val" / "7").iterdir())
+    path.write_bytes(path.read_bytes()[:70])
+    with pytest.raises(RecNextError, match=f"cannot read image {path}"):
+        train_on_folders(settings(output=str(tmp_path / "run"), epochs=1), data=data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "--epochs is 0: expected an integer from 1"),
+        ({"image_size": 16}, "--image-size is 16: expected at least 32 pixels"),
+        ({"batch_size": 0}, "--batch-size is 0"),
+        ({"lr": 0.0}, "--lr is 0.0: expected above 0"),
+        ({"lr": float("nan")}, "--lr is nan"),
+        ({"crop_scale": 0.0}, "--crop-scale is 0.0"),
+        ({"hflip": 1.5}, "--hflip is 1.5: expected from 0 to 1"),
+    ],
+)
+def test_settings_are_checked(changes, message):
+    with pytest.raises(RecNextError, match=message):
+        TrainSettings(**changes)
+
+
+def test_unknown_model_and_arguments_that_do_not_fit(train, tmp_path):
+    with pytest.raises(RecNextError, match="did you mean recnext_m1"):
+        train(tmp_path / "a", model="recnxt_m1")
+    with pytest.raises(RecNextError, match="test_recnext_m cannot be built"):
+        train(tmp_path / "b", model_args={"depth": 3})
+
+
+def test_output_must_be_a_folder(train, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecNextError, match="is a file: --output expects a folder"):
+        train(tmp_path / "file")
+
+
+def test_device_and_precision_are_checked():
+    with pytest.raises(RecNextError, match="expected auto, cpu, cuda, cuda:N or mps"):
+        make_accelerator(device="gpu")
+    with pytest.raises(RecNextError, match="--precision fp16 needs a GPU"):
+        make_accelerator(device="cpu", precision="fp16")
+
+
+def test_learning_rate_rule_is_explained():
+    assert TrainSettings(pretrained=True).peak_lr(1024) == (0.002, "batch 1024 → lr 0.002 (1e-3 * batch / 512)")
+    assert TrainSettings().peak_lr(64)[0] == 1e-3
+    assert TrainSettings().peak_lr(1024)[0] == 2e-3
+    assert TrainSettings(lr=0.3).peak_lr(8) == (0.3, "batch 8 → lr 0.3 (as given)")
