@@ -34,7 +34,7 @@ class AblationRow:
         parameters: trainable parameters, counted.
         macs: multiply-accumulates of one fused forward pass of one image, counted.
         seconds: median time of one fused forward pass of the batch on this CPU.
-        command: what trains this row by the published recipe's length and batch.
+        command: what trains this row, with the published length, batch, crops and learning rates.
     """
 
     variant: str
@@ -53,7 +53,8 @@ def training_command(variant: str, *, image_size: int) -> str:
     model_args = shlex.quote(json.dumps({"token_mixer": variant}))
     return (
         f"torchrun --nproc-per-node 8 -m recnext train IMAGENET --model {NETWORK} --model-args {model_args} "
-        f"--image-size {image_size} --epochs 120 --batch-size 128 --output runs/{NETWORK}_{variant}_{image_size}"
+        f"--image-size {image_size} --epochs 120 --batch-size 128 --crop-scale 0.08 "
+        f"--output runs/{NETWORK}_{variant}_{image_size}"
     )
 
 

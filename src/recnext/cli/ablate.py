@@ -1,7 +1,6 @@
 """`recnext ablate`: the published ablation of token mixers beside what is measured here."""
 
 import json as jsonlib
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Literal, Optional
@@ -13,10 +12,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from recnext.analysis.ablation import Ablation, AblationRow
+from recnext.backends.cache import processor
 from recnext.errors import RecNextError
 
 
 def run(
+    *,
     preset: Literal[224, 384] = 224,
     mixers: Optional[list[str]] = None,
     batch_size: int = 1,
@@ -56,14 +57,18 @@ def run(
 
     setting = (
         f"{preset}x{preset}; ms: fused, float32, channels last, batch {batch_size}, median of {rounds} turns; "
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
     if json:
         print(jsonlib.dumps({"setting": setting, "rows": [asdict(row) for row in rows]}, indent=1))
         return 0
     console = Console()
     console.print(table(rows, setting))
-    console.print("To train a row (IMAGENET holds train/ and val/; eight GPUs, 128 images each):\n")
+    console.print(
+        "To train a row for the published 120 epochs at batch 1024 (IMAGENET holds train/ and val/). The published "
+        "recipe also has RandAugment, mixup, cutmix, random erasing and repeated augmentation, which recnext train "
+        "has not: expect other accuracies, and compare rows with each other.\n"
+    )
     for row in rows:
         console.print(row.command, soft_wrap=True, highlight=False, markup=False)
     return 0

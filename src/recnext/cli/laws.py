@@ -1,7 +1,6 @@
 """`recnext laws`: RecConv against a plain depthwise convolution of the same receptive field."""
 
 import json as jsonlib
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -17,12 +16,14 @@ from rich.table import Table
 from recnext.analysis.laws import Law, law, plain_convolution
 from recnext.analysis.receptive_field import nominal_receptive_field
 from recnext.analysis.timing import Interleaved
+from recnext.backends.cache import processor
 from recnext.errors import RecNextError
 from recnext.evaluation.plots import figure
 from recnext.mixers.recconv import RecConv2d
 
 
 def run(
+    *,
     kernel: int = 5,
     levels: int = 5,
     channels: int = 48,
@@ -66,7 +67,7 @@ def run(
     laws = measure(kernel, levels, channels, size, mode, rounds, quiet=json)
     setting = (
         f"k = {kernel}, {channels} channels, {size}x{size}, {mode}, float32, channels last, batch 1; "
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
     if json:
         print(jsonlib.dumps({"setting": setting, "laws": [asdict(row) for row in laws]}, indent=1))
