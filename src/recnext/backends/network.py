@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,6 +31,8 @@ class Network:
     """What the original network gives for the example."""
     structure: Structure
     threads: int
+    programs: dict[tuple[int, ...], Any] = field(default_factory=dict)
+    """What torch.export made of it, by image size: shared by the runtimes."""
 
     @property
     def device(self) -> torch.device:
