@@ -38,6 +38,10 @@ def _can_run(device: Optional[int]) -> bool:
     return version >= (3, 3) and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+def _on_cuda(x: Tensor) -> bool:
+    return x.is_cuda
+
+
 def _transformed() -> bool:
     """Tracing, scripting, exporting or a functorch transform: these must see PyTorch's own operators."""
     if torch.jit.is_scripting() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
@@ -62,7 +66,7 @@ def use_triton(x: Tensor, down: Tensor, levels: int) -> bool:
     """
     if type(x) not in (Tensor, nn.Parameter) or type(down) not in (Tensor, nn.Parameter):
         return False  # torch.fx proxies, DTensor and other subclasses
-    if not x.is_cuda or x.dtype not in _DTYPES or down.dtype not in _DTYPES or _transformed():
+    if not _on_cuda(x) or x.dtype not in _DTYPES or down.dtype not in _DTYPES or _transformed():
         return False
     if down.shape[-1] not in (3, 5, 7) or levels > _MAX_LEVEL or x.numel() == 0:
         return False
@@ -100,9 +104,10 @@ def recconv2d_cuda(
     mode: str = "bilinear",
 ) -> Tensor:
     """`recconv2d` by Triton kernels, channels_last and float32 inside; saves only its input and weights."""
-    from .library import recconv2d_triton
+    from .library import recconv2d_eager, recconv2d_triton
 
-    return recconv2d_triton(x, down, convs, down_bias, conv_biases or [], mode, plan(x)[1])
+    form = recconv2d_triton if torch.compiler.is_compiling() else recconv2d_eager
+    return form(x, down, convs, down_bias, conv_biases or [], mode, plan(x)[1])
 
 
 def recconv2d_float32(

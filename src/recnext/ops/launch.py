@@ -1,5 +1,6 @@
 """Runs the Triton kernels level by level: the recursion's forward and backward pass on dense NHWC memory."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
@@ -24,9 +25,9 @@ class Tile(NamedTuple):
 class Tuning(NamedTuple):
     """Block shapes of every kernel; benchmarks/gpu_tune.py measures them."""
 
-    conv: Tile = Tile(4, 128, 4)
+    conv: Tile = Tile(4, 256, 4)
     down: Tile = Tile(2, 256, 4)
-    conv_backward: Tile = Tile(2, 128, 4)
+    conv_backward: Tile = Tile(4, 128, 4)
     down_backward: Tile = Tile(2, 128, 4)
     resize_backward: Tile = Tile(1, 512, 4)
     partial_programs: int = 1056  # programs that share a weight gradient, over all channel blocks
@@ -57,6 +58,7 @@ class _Plan(NamedTuple):
     meta: dict[str, Any]
 
 
+@functools.cache
 def _plan(tile: Tile, images: int, height: int, width: int, channels: int, min_rows: int) -> _Plan:
     """Splits (height, width), the map that the strips cover, into runs of rows until the chip is full."""
     bc = _channel_block(channels, tile.elements)
