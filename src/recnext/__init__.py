@@ -16,7 +16,8 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .backends import optimize
-    from .checkpoints import load
+    from .checkpoints import load, save
+    from .conversion import convert_large_kernels
     from .errors import RecNextError
     from .fusion import fuse, replace_batchnorm
     from .mixers import CausalRecConv1d, LinearAttention, RecAttn2d, RecConv1d, RecConv2d, RecConv3d
@@ -32,6 +33,8 @@ _PUBLIC = {
     "fuse": "fusion",
     "replace_batchnorm": "fusion",
     "load": "checkpoints",
+    "save": "checkpoints",
+    "convert_large_kernels": "conversion",
     "RecNextError": "errors",
     "optimize": "backends",
 }
@@ -45,10 +48,12 @@ __all__ = [
     "RecConv3d",
     "RecNextError",
     "__version__",
+    "convert_large_kernels",
     "fuse",
     "load",
     "optimize",
     "replace_batchnorm",
+    "save",
 ]
 
 

@@ -1,0 +1,134 @@
+"""A training step on the CPU: plain NCHW against channels_last, and against RecConv that saves only its input.
+
+    python benchmarks/train_step.py --models recnext_m1 recnext_a1 recnext_t --batch-size 16 --threads 2
+
+A step is forward, cross entropy, backward and AdamW, in float32 at 224. The variants take turns in one run; the
+table gives medians, and ratios to plain NCHW. Prints the machine, versions, threads, batch, dtype and layout.
+"""
+
+import argparse
+import json
+import platform
+from pathlib import Path
+
+import timm
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor, nn
+
+import recnext
+from recnext.analysis.timing import Interleaved
+
+VARIANTS = {
+    "plain NCHW": {},
+    "channels_last": {"memory_format": torch.channels_last},
+    "channels_last, recompute": {"memory_format": torch.channels_last, "recompute": True},
+}
+
+
+class Step:
+    """One optimiser step of a fresh network."""
+
+    def __init__(self, name: str, batch: int, size: int, memory_format=torch.contiguous_format, recompute=None) -> None:
+        torch.manual_seed(0)
+        options = {} if recompute is None else {"recompute": recompute}
+        self.model = timm.create_model(name, **options).to(memory_format=memory_format).train()
+        self.x = torch.randn(batch, 3, size, size).to(memory_format=memory_format)
+        self.target = torch.arange(batch) % 1000
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+
+    def __call__(self) -> float:
+        self.optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(self.model(self.x), self.target)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    def saved_by_recconv(self) -> int:
+        """Bytes that autograd keeps inside the RecConvs, each storage once, weights left out."""
+        weights = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
+        kept: dict[int, int] = {}
+        inside = [False]
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if inside[0] and storage.data_ptr() not in weights:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        hooks = []
+        for module in self.model.modules():
+            if isinstance(module, recnext.RecConv2d):
+                hooks.append(module.register_forward_pre_hook(lambda *_: inside.__setitem__(0, True)))
+                hooks.append(module.register_forward_hook(lambda *_: inside.__setitem__(0, False)))
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            output = self.model(self.x)
+        for hook in hooks:
+            hook.remove()
+        del output
+        return sum(kept.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["recnext_m1", "recnext_a1", "recnext_t"])
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "train_step.json")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    conditions = {
+        "machine": platform.machine(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "recnext": recnext.__version__,
+        "threads": args.threads,
+        "batch": args.batch_size,
+        "image_size": args.image_size,
+        "dtype": "float32",
+    }
+    console = Console()
+    console.print(conditions)
+    table = Table("network", "variant", "step s", "times plain", "images/s", "RecConv saves MB", "of plain")
+    rows = []
+    for name in args.models:
+        variants = VARIANTS if "_m" in name else dict(list(VARIANTS.items())[:2])
+        steps = {v: Step(name, args.batch_size, args.image_size, **kw) for v, kw in variants.items()}
+        timing = Interleaved(steps, rounds=args.rounds)
+        for _ in track(timing, name, total=len(timing), transient=True):
+            pass
+        medians = timing.medians()
+        saved = {v: step.saved_by_recconv() for v, step in steps.items()}
+        base = next(iter(variants))
+        for v in variants:
+            row = {
+                "network": name,
+                "variant": v,
+                "seconds": medians[v],
+                "speedup": medians[base] / medians[v],
+                "images_per_second": args.batch_size / medians[v],
+                "saved_bytes": saved[v],
+                "saved_ratio": saved[v] / saved[base] if saved[base] else None,
+            }
+            rows.append(row)
+            table.add_row(
+                name,
+                v,
+                f"{row['seconds']:.2f}",
+                f"{row['speedup']:.2f}",
+                f"{row['images_per_second']:.1f}",
+                f"{saved[v] / 1e6:.0f}" if saved[base] else "-",
+                f"{row['saved_ratio']:.2f}" if saved[base] else "-",
+            )
+    console.print(table)
+    args.output.parent.mkdir(exist_ok=True)
+    args.output.write_text(json.dumps({"conditions": conditions, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
