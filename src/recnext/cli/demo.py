@@ -21,7 +21,9 @@ def run(output: str = "runs/demo", epochs: int = 10) -> int:
     folder = Path(output)
     result = run_demo(folder, epochs=epochs, console=console)
     console.print(_table(result, folder, time.perf_counter() - started))
-    console.print("Next (replace the data by your own folder, DATA/train/CLASS/* and DATA/val/CLASS/*):\n")
+    console.print(
+        f"Next, with {folder}/data or your own DATA/train/CLASS/*, DATA/val/CLASS/*:\n", soft_wrap=True, highlight=False
+    )
     for command in next_commands(folder):
         console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
     return 0

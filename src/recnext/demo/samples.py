@@ -41,7 +41,7 @@ def draw_samples(
         accuracy = 100 * (~wrong).float().mean().item()
         drawing.suptitle(
             f"{int((~wrong).sum())} of {len(labels)} held-out digits are right ({accuracy:.2f}%). "
-            f"First row: the {int(wrong.sum())} mistakes, then the least certain",
+            f"First row: {_first_row(int(wrong.sum()))}",
             fontsize=11,
         )
         for axes, index in zip(drawing.subplots(_ROWS, _COLUMNS).flat, chosen, strict=True):
@@ -57,3 +57,9 @@ def draw_samples(
             if wrong[index]:
                 text = f"{text}\nis {class_names[int(labels[index])]}"
             axes.set_title(text, color=color, fontsize=9, loc="center", fontweight="bold" if wrong[index] else "normal")
+
+
+def _first_row(mistakes: int) -> str:
+    if mistakes >= _COLUMNS:
+        return f"{_COLUMNS} of the {mistakes} mistakes"
+    return f"the {mistakes} mistakes, then the least certain" if mistakes else "the least certain"

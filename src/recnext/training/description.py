@@ -12,6 +12,7 @@ from torch import nn
 from recnext._version import __version__
 from recnext.data import ImagePreparation
 from recnext.data.sampling import TrainBatches
+from recnext.data.transforms import SMALL_IMAGE
 
 from .result import TrainingResult
 from .settings import TrainSettings
@@ -75,7 +76,7 @@ def announce(console: Console, *, config: dict[str, Any], batches: TrainBatches,
     ]
     if batches.batch_size < settings["batch_size"]:
         lines.append(f"batch lowered from {settings['batch_size']} to {batches.batch_size}: there are no more images")
-    if start == "scratch":
+    if start == "scratch" and settings["image_size"] > SMALL_IMAGE:
         lines.append("from scratch: on small data --pretrained or --checkpoint reach more in less time")
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 

@@ -51,7 +51,6 @@ def draw_curves(path: Path, records: Sequence[Record]) -> None:
                 xytext=(0, -13),
                 ha="center",
                 color=_VAL,
-                fontweight="bold",
             )
         loss.set_ylim(bottom=0)
         rate.set_ylim(bottom=0)
