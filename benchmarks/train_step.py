@@ -8,7 +8,6 @@ table gives medians, and ratios to plain NCHW. Prints the machine, versions, thr
 
 import argparse
 import json
-import platform
 from pathlib import Path
 
 import timm
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 import recnext
 from recnext.analysis.timing import Interleaved
+from recnext.benchmark.machine import describe
 
 VARIANTS = {
     "plain NCHW": {},
@@ -82,12 +82,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     conditions = {
-        "machine": platform.machine(),
-        "processor": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "recnext": recnext.__version__,
-        "threads": args.threads,
+        "machine": describe(torch.device("cpu"), args.threads),
         "batch": args.batch_size,
         "image_size": args.image_size,
         "dtype": "float32",

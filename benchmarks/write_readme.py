@@ -1,7 +1,7 @@
 """Writes the tables of README.md from the published results, the counted costs and the measured speeds.
 
-    python benchmarks/write_readme.py           # rewrites the tables
-    python benchmarks/write_readme.py --check   # exits 1 when README.md is stale
+python benchmarks/write_readme.py           # rewrites the tables
+python benchmarks/write_readme.py --check   # exits 1 when README.md is stale
 """
 
 import argparse
@@ -47,7 +47,7 @@ def speed() -> str:
         times: dict[str, Any] = {form: t["median"] for form, t in report["milliseconds"][name].items()}
         lines.append(
             f"| RecNeXt-{title} | {times['plain']:.1f} | {times['torch']:.1f} | {times['plain onnxruntime']:.1f} "
-            f"| **{times['auto']:.1f}** | {times['plain'] / times['auto']:.1f}× |"
+            f"| **{times['auto']:.1f}** | {times['plain'] / times['auto']:.1f}x |"
         )
     machine = report["machine"]
     caption = (
