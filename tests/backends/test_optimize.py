@@ -265,7 +265,7 @@ def test_threads_are_honoured_and_put_back():
     [
         ({"backend": "tensorrt"}, "backend='tensorrt' must be auto, openvino, onnxruntime, compile, torch"),
         ({"precision": "int8"}, "precision='int8' must be auto, f32, bf16, f16"),
-        ({"backend": "onnxruntime", "precision": "f16"}, "has no precision 'f16'; it has f32"),
+        ({"backend": "onnxruntime", "precision": "f16"}, "has no precision f16; it has f32"),
         ({"threads": 0}, "threads=0"),
         ({"example_input": torch.zeros(3, 64, 64)}, r"\(3, 64, 64\); expected a float tensor"),
         ({"example_input": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, "torch.uint8"),

@@ -34,7 +34,7 @@ def exported(network: Network, image: tuple[int, int, int]) -> ExportedProgram:
     """Exports the lowered network for images (C, H, W) and any batch."""
     if image not in network.programs:
         example = torch.zeros(2, *image)  # a batch of 1 would be taken as a constant
-        with quiet(), torch.no_grad():
+        with quiet(), torch.inference_mode(False), torch.no_grad():
             network.programs[image] = torch.export.export(
                 network.lowered(), (example,), dynamic_shapes=({0: Dim("batch")},)
             )

@@ -157,14 +157,14 @@ def _write(
 def table(rows: Sequence[Measurement], caption: str) -> Table:
     """Networks, the fastest first."""
     drawn = Table(title="Latency and throughput", caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
-    drawn.add_column("network")
-    drawn.add_column("top-1 %", justify="right")
-    drawn.add_column("params M", justify="right")
+    drawn.add_column("network", no_wrap=True)
+    drawn.add_column("top-1\n%", justify="right")
+    drawn.add_column("params\nM", justify="right")
     drawn.add_column("backend")
-    drawn.add_column("ms, batch 1", justify="right")
+    drawn.add_column("ms at\nbatch 1", justify="right")
     drawn.add_column("quartiles", justify="right", style="dim")
     drawn.add_column("images/s", justify="right")
-    drawn.add_column("at batch", justify="right", style="dim")
+    drawn.add_column("at\nbatch", justify="right", style="dim")
     for row in rows:
         note = f" @{row.top1_size}" if row.top1_size not in (None, row.size) else ""
         drawn.add_row(

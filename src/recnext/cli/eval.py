@@ -4,11 +4,13 @@ import json as jsonlib
 from pathlib import Path
 from typing import Any, Optional
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from torch import nn
 
+from recnext.backends import forward_for
 from recnext.checkpoints import load
 from recnext.devices import choose_device
 from recnext.errors import RecNextError
@@ -30,6 +32,8 @@ def run(
     batch_size: int = 64,
     workers: int = 2,
     device: str = "auto",
+    backend: str = "torch",
+    precision: str = "auto",
     json: bool = False,
     output: Optional[str] = None,
 ) -> int:
@@ -46,6 +50,8 @@ def run(
         batch_size: images at once.
         workers: processes that load images.
         device: auto, cpu, cuda, cuda:1, mps.
+        backend: torch, compile, onnxruntime, openvino, or auto for the fastest by a short trial.
+        precision: f32, bf16, f16, or auto: with torch f32, otherwise also bf16 where the hardware has it.
         json: print JSON instead of a table.
         output: folder for per_class.csv, result.json and confusion.png.
     """
@@ -63,7 +69,9 @@ def run(
     source = checkpoint or f"{model} (published)"
     images = open_for(network, Path(data), checkpoint=source)
     preparation = preparation_of(network, image_size=image_size)
-    forward = network  # whatever maps images to logits
+    channels = int(getattr(network, "in_chans", 3))
+    example = torch.randn(batch_size, channels, *preparation.size, device=target)
+    forward = forward_for(network, example, backend=backend, precision=precision)
     console = Console(stderr=json)
     with Progress(
         TextColumn("evaluating"),

@@ -9,9 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional, Union
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from timm.data import resolve_model_data_config
 
+from recnext.backends import forward_for
 from recnext.checkpoints import load
 from recnext.cli.info import parse_size
 from recnext.devices import choose_device
@@ -34,6 +37,8 @@ def run(
     fused: bool = True,
     ema: bool = False,
     workers: Optional[int] = None,
+    backend: str = "torch",
+    precision: str = "auto",
     json: bool = False,
     output: Optional[Path] = None,
 ) -> int:
@@ -53,6 +58,8 @@ def run(
         fused: fold every BatchNorm: the same answers, faster.
         ema: take the moving average of the weights.
         workers: threads that decode images; by default one a CPU.
+        backend: torch, compile, onnxruntime, openvino, or auto for the fastest by a short trial.
+        precision: f32, bf16, f16, or auto: with torch f32, otherwise also bf16 where the hardware has it.
         json: print a JSON list with an object for each image.
         output: CSV file to write, a line for each image and class.
     """
@@ -68,7 +75,12 @@ def run(
     network = load(
         model, checkpoint=checkpoint, pretrained=pretrained, fused=True if fused else None, ema=ema, device=target
     )
-    results = classify(network, found, topk=topk, batch_size=batch_size, image_size=size, workers=workers)
+    channels, *sides = resolve_model_data_config(network)["input_size"]
+    example = torch.randn(batch_size, int(getattr(network, "in_chans", channels)), *(size or sides), device=target)
+    forward = forward_for(network, example, backend=backend, precision=precision)
+    results = classify(
+        network, found, topk=topk, batch_size=batch_size, image_size=size, forward=forward, workers=workers
+    )
     unreadable = _show(results, count_images(images), json=json, output=output)
     return _report(unreadable)
 
