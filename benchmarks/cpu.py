@@ -144,6 +144,13 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write(report: dict[str, Any], path: Path) -> None:
+    """What has been measured so far, as JSON and Markdown."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
@@ -176,13 +183,12 @@ def main() -> None:
         times = timed(calls, name, options.rounds)
         keep(name, times)
         report["bars"] += ratios(name, times)
+        write(report, options.output)
     if not options.no_peers:
         times, rows = peers(x, options.threads, options.rounds)
         keep("peers", times)
         report["bars"] += rows
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    options.output.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
+        write(report, options.output)
     print(markdown(report))
 
 

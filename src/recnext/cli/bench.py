@@ -155,14 +155,15 @@ def _write(
 
 
 def table(rows: Sequence[Measurement], caption: str) -> Table:
-    """Networks, the fastest first."""
-    drawn = Table(title="Latency and throughput", caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
+    """Networks, the fastest first; ± is half of what lies between the quartiles."""
+    drawn = Table(
+        title="Latency and throughput", caption=caption, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     drawn.add_column("network", no_wrap=True)
     drawn.add_column("top-1\n%", justify="right")
-    drawn.add_column("params\nM", justify="right")
-    drawn.add_column("backend")
+    drawn.add_column("backend", no_wrap=True)
     drawn.add_column("ms at\nbatch 1", justify="right")
-    drawn.add_column("quartiles", justify="right", style="dim")
+    drawn.add_column("±", justify="right", style="dim")
     drawn.add_column("images/s", justify="right")
     drawn.add_column("at\nbatch", justify="right", style="dim")
     for row in rows:
@@ -170,10 +171,9 @@ def table(rows: Sequence[Measurement], caption: str) -> Table:
         drawn.add_row(
             f"[bold]{row.model}[/]" if row.model.startswith("recnext") else row.model,
             "" if row.top1 is None else f"{row.top1:.1f}{note}",
-            f"{row.parameters / 1e6:.1f}",
             f"{row.backend} {row.precision}",
             f"{row.latency_ms:.2f}",
-            f"{row.low_ms:.2f}-{row.high_ms:.2f}",
+            f"{(row.high_ms - row.low_ms) / 2 / row.latency_ms:.0%}",
             "" if row.images_per_second is None else f"{row.images_per_second:.0f}",
             "" if row.batch is None else str(row.batch),
         )
