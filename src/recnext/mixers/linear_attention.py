@@ -19,9 +19,7 @@ def key_value_first(n: int, qk_dim: int, v_dim: int) -> bool:
     return 2 * qk_dim * v_dim <= n * (qk_dim + v_dim)
 
 
-def normalized_attention(
-    q: Tensor, k: Tensor, v: Tensor, kv_first: Optional[bool] = None, eps: float = 1e-6
-) -> Tensor:
+def normalized_attention(q: Tensor, k: Tensor, v: Tensor, kv_first: Optional[bool] = None, eps: float = 1e-6) -> Tensor:
     """Linear attention of features that are already positive, divided by its sum.
 
     Args:

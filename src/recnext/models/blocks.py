@@ -19,9 +19,7 @@ def channel_mixer(
     """1x1 ConvNorm to int(channels · ratio), activation, 1x1 ConvNorm back."""
     hidden = int(channels * ratio)
     options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
-    return nn.Sequential(
-        ConvNorm(channels, hidden, **options), act_layer(), ConvNorm(hidden, channels, **options)
-    )
+    return nn.Sequential(ConvNorm(channels, hidden, **options), act_layer(), ConvNorm(hidden, channels, **options))
 
 
 class Stem(nn.Module):

@@ -77,9 +77,7 @@ class RecNextA(RecNext):
         ratios = stage_values(mlp_ratio, len(embed_dim))
         stages = []
         for i, (width, depth) in enumerate(zip(embed_dim, depths, strict=True)):
-            downsample = (
-                RecConvDownsample(embed_dim[i - 1], width, ratios[i], act_layer, **dd) if i > 0 else None
-            )
+            downsample = RecConvDownsample(embed_dim[i - 1], width, ratios[i], act_layer, **dd) if i > 0 else None
             blocks = []
             for _ in range(depth):
                 mixer = RecAttn2d(width, 2 ** (i + 1), kernel=attention_kernel, kv_first=i < 3, **dd)

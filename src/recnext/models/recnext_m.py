@@ -85,9 +85,7 @@ class RecConvDownsample(nn.Module):
     ) -> None:
         super().__init__()
         dd = {"device": device, "dtype": dtype}
-        self.token_mixer = nn.Conv2d(
-            in_channels, out_channels, 7, stride=2, padding=3, groups=in_channels, **dd
-        )
+        self.token_mixer = nn.Conv2d(in_channels, out_channels, 7, stride=2, padding=3, groups=in_channels, **dd)
         self.norm: nn.Module = nn.BatchNorm2d(out_channels, **dd)
         self.channel_mixer = channel_mixer(out_channels, mlp_ratio, act_layer, **dd)
 
@@ -146,9 +144,7 @@ class RecNextM(RecNext):
         ratios = stage_values(mlp_ratio, len(embed_dim))
         stages = []
         for i, (width, depth) in enumerate(zip(embed_dim, depths, strict=True)):
-            downsample = (
-                RecConvDownsample(embed_dim[i - 1], width, ratios[i], act_layer, **dd) if i > 0 else None
-            )
+            downsample = RecConvDownsample(embed_dim[i - 1], width, ratios[i], act_layer, **dd) if i > 0 else None
             blocks = [
                 RecConvBlock(
                     width,

@@ -14,8 +14,6 @@ from .recompute import recconv2d_recompute
 
 Form = Callable[..., Tensor]
 
-Form = Callable[..., Tensor]
-
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_LEVEL = 5
 _MIN_ELEMENTS = 1 << 16  # below, launches cost more than the memory traffic that they save
