@@ -217,7 +217,10 @@ def operator(stage: tuple[int, int, int], batch: int, dtype: str, seconds: float
             return torch.autograd.grad(form(), [given, *ws], grad)
 
         calls[name], calls[f"{name} +backward"] = captured(forward), captured(both)
+    with torch.no_grad():
+        expected, ours = forms["channels_last"][1]().double(), forms["ours"][1]().double()
     result = interleaved(calls, seconds)
+    result["error"] = {"relative": float((ours - expected).norm() / expected.norm())}
     result["floor"] = {"ms": 2 * last.nbytes / rates["copy_tb_s"] / 1e9}
     return result
 
@@ -285,6 +288,8 @@ def main() -> None:
     parser.add_argument("--passes", nargs="*", default=["forward", "train"], choices=["forward", "train"])
     parser.add_argument("--seconds", type=float, default=1.0, help="timing a network, dtype, pass and batch")
     parser.add_argument("--budget", type=float, default=float("inf"), help="seconds after which no row is begun")
+    parser.add_argument("--compile-models", nargs="*", default=None, help="only these run the compiled variants")
+    parser.add_argument("--prepare", action=argparse.BooleanOptionalAction, default=True, help="compile in parallel")
     parser.add_argument("--operator", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--append", action="store_true", help="add to the rows already in OUT.json")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu"), help="without .json and .md")
@@ -308,10 +313,10 @@ def main() -> None:
     print(json.dumps(report["machine"] | rates), flush=True)
     widths = {(c, s, d) for c, s, _ in STAGES for d in args.dtypes}
     widths |= {(c, s, d) for c, s in ((40, 56), (80, 28), (56, 56), (112, 28), (160, 14)) for d in args.dtypes}
-    with concurrent.futures.ProcessPoolExecutor(
-        min(14, os.cpu_count() or 1), multiprocessing.get_context("spawn")
-    ) as pool:
-        list(pool.map(prepare, sorted(widths)))
+    if args.prepare:
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(min(14, os.cpu_count() or 1), context) as pool:
+            list(pool.map(prepare, sorted(widths)))
     print(f"kernels compiled after {time.monotonic() - begin:.0f} s", flush=True)
 
     def save() -> None:
@@ -327,6 +332,9 @@ def main() -> None:
             times = operator(stage, 256, dtype, min(args.seconds, 1.0), rates)
             report["operator"].append({"stage": stage, "dtype": dtype, "batch": 256, "times": times})
             save()
+            print(
+                stage, dtype, times["error"], {n: round(t["ms"], 4) for n, t in times.items() if "ms" in t}, flush=True
+            )
     print(f"operator done after {time.monotonic() - begin:.0f} s", flush=True)
     for name in args.models:
         for which in args.passes:
@@ -337,7 +345,10 @@ def main() -> None:
                     floor = floor_ms(name, batch, dtype, rates)
                     if which == "train":
                         floor = {k: 3 * v for k, v in floor.items()}
-                    variants = measure(name, args.variants, dtype, batch, which == "train", args.seconds)
+                    chosen = args.variants
+                    if args.compile_models is not None and name not in args.compile_models:
+                        chosen = [v for v in chosen if not VARIANTS[v][2]]
+                    variants = measure(name, chosen, dtype, batch, which == "train", args.seconds)
                     row = {"model": name, "dtype": dtype, "pass": which, "batch": batch}
                     report["networks"].append(row | {"floor": floor, "variants": variants})
                     save()

@@ -8,7 +8,11 @@ from torch import Tensor
 
 def autocast_dtype(x: Tensor) -> Optional[torch.dtype]:
     """The dtype that autocast computes in on the device of x, or None outside autocast."""
-    device = x.device.type
+    return _autocast_dtype(x.device.type)
+
+
+@torch.compiler.assume_constant_result  # true of a trace: torch.compile guards on the state of autocast
+def _autocast_dtype(device: str) -> Optional[torch.dtype]:
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return None

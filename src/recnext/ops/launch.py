@@ -58,6 +58,30 @@ class _Plan(NamedTuple):
     meta: dict[str, Any]
 
 
+_compiled: dict[tuple[Any, ...], Any] = {}
+
+
+def _start(
+    kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], meta: dict[str, Any], aligned: bool = True
+) -> None:
+    """Launches a kernel, from the second time on without Triton's own lookup, which takes most of a call's time.
+
+    What was compiled depends on the pointers' dtypes and alignment and on the constants, never on the sizes,
+    which the kernels leave unspecialised.
+    """
+    if not aligned or not arguments[0].is_cuda:
+        kernel[grid](*arguments, **meta)
+        return
+    types = tuple(a.dtype for a in arguments if isinstance(a, Tensor))
+    key = (kernel, arguments[0].device.index, types, tuple(meta.values()))
+    found = _compiled.get(key)
+    if found is None:
+        _compiled[key] = kernel[grid](*arguments, **meta)
+    else:
+        constants = [value for name, value in meta.items() if name != "num_warps"]
+        found[(*grid, 1, 1)[:3]](*arguments, *constants)
+
+
 @functools.cache
 def _plan(tile: Tile, images: int, height: int, width: int, channels: int, min_rows: int) -> _Plan:
     """Splits (height, width), the map that the strips cover, into runs of rows until the chip is full."""
@@ -100,6 +124,7 @@ class _Run:
             h, w = self.sizes[-1]
             self.sizes.append(((h + 1) // 2, (w + 1) // 2))
         self.cdiv = divisor(self.channels)
+        self.aligned = self.x.data_ptr() % 16 == 0
         self.weights = self._pack(down, convs, down_bias, conv_biases)
 
     def _pack(
@@ -135,20 +160,27 @@ class _Run:
 
     def conv(self, f: Tensor, y: Optional[Tensor], slot: int, level: int, out: Tensor) -> Tensor:
         plan = self.plan(TUNING.conv, level)
-        kernels.conv_kernel[(plan.grid,)](
-            f,
-            self.weights if y is None else y,
-            self.weights,
-            out,
-            self.images,
-            *self.sizes[level],
-            self.channels // self.cdiv,
-            plan.rows,
-            slot,
-            CDIV=self.cdiv,
-            K=self.kernel,
-            MODE=0 if y is None else _mode(self.mode, self.sizes[level][1]),
-            **plan.meta,
+        _start(
+            kernels.conv_kernel,
+            (plan.grid,),
+            (
+                f,
+                self.weights if y is None else y,
+                self.weights,
+                out,
+                self.images,
+                *self.sizes[level],
+                self.channels // self.cdiv,
+                plan.rows,
+                slot,
+            ),
+            {
+                "CDIV": self.cdiv,
+                "K": self.kernel,
+                "MODE": 0 if y is None else _mode(self.mode, self.sizes[level][1]),
+                **plan.meta,
+            },
+            self.aligned,
         )
         return out
 
@@ -156,18 +188,21 @@ class _Run:
         """f_level from f_(level - 1)."""
         plan = self.plan(TUNING.down, level)
         out = self.map(level)
-        kernels.down_kernel[(plan.grid,)](
-            f,
-            self.weights,
-            out,
-            self.images,
-            *self.sizes[level - 1],
-            self.channels // self.cdiv,
-            plan.rows,
-            0,
-            CDIV=self.cdiv,
-            K=self.kernel,
-            **plan.meta,
+        _start(
+            kernels.down_kernel,
+            (plan.grid,),
+            (
+                f,
+                self.weights,
+                out,
+                self.images,
+                *self.sizes[level - 1],
+                self.channels // self.cdiv,
+                plan.rows,
+                0,
+            ),
+            {"CDIV": self.cdiv, "K": self.kernel, **plan.meta},
+            self.aligned,
         )
         return out
 
@@ -186,24 +221,31 @@ class _Run:
     ) -> Tensor:
         plan = self.plan(TUNING.conv_backward, level)
         conv = self.level - level  # index in convs
-        kernels_backward.conv_backward_kernel[(programs * plan.channel_blocks,)](
-            g,
-            f,
-            self.weights if y is None else y,
-            self.weights,
-            out,
-            partial,
-            self.images,
-            *self.sizes[level],
-            self.channels // self.cdiv,
-            plan.rows,
-            1 + conv,
-            programs,
-            (self.level + conv) * programs,
-            CDIV=self.cdiv,
-            K=self.kernel,
-            MODE=0 if y is None else _mode(self.mode, self.sizes[level][1]),
-            **plan.meta,
+        _start(
+            kernels_backward.conv_backward_kernel,
+            (programs * plan.channel_blocks,),
+            (
+                g,
+                f,
+                self.weights if y is None else y,
+                self.weights,
+                out,
+                partial,
+                self.images,
+                *self.sizes[level],
+                self.channels // self.cdiv,
+                plan.rows,
+                1 + conv,
+                programs,
+                (self.level + conv) * programs,
+            ),
+            {
+                "CDIV": self.cdiv,
+                "K": self.kernel,
+                "MODE": 0 if y is None else _mode(self.mode, self.sizes[level][1]),
+                **plan.meta,
+            },
+            self.aligned,
         )
         return out
 
@@ -212,23 +254,26 @@ class _Run:
     ) -> Tensor:
         """Adds to `rest` the gradient of f_(level - 1) by way of f_level."""
         plan = self.plan(TUNING.down_backward, level)
-        kernels_backward.down_backward_kernel[(programs * plan.channel_blocks,)](
-            g,
-            f,
-            rest,
-            self.weights,
-            out,
-            partial,
-            self.images,
-            *self.sizes[level - 1],
-            self.channels // self.cdiv,
-            plan.rows,
-            0,
-            programs,
-            (level - 1) * programs,
-            CDIV=self.cdiv,
-            K=self.kernel,
-            **plan.meta,
+        _start(
+            kernels_backward.down_backward_kernel,
+            (programs * plan.channel_blocks,),
+            (
+                g,
+                f,
+                rest,
+                self.weights,
+                out,
+                partial,
+                self.images,
+                *self.sizes[level - 1],
+                self.channels // self.cdiv,
+                plan.rows,
+                0,
+                programs,
+                (level - 1) * programs,
+            ),
+            {"CDIV": self.cdiv, "K": self.kernel, **plan.meta},
+            self.aligned,
         )
         return out
 
@@ -285,6 +330,7 @@ def backward(
     """Gradients of x, of the weights (level + 2, C, k, k) and of the biases (level + 2, C), down's first."""
     run = _Run(x, down, convs, down_bias, conv_biases, mode)
     g = grad.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+    run.aligned = run.aligned and g.data_ptr() % 16 == 0
     features, below = run.pyramid()
     blocks = run.plan(TUNING.conv_backward, 0)
     programs = max(1, min(TUNING.partial_programs, blocks.grid) // blocks.channel_blocks)
