@@ -9,7 +9,7 @@ from rich.table import Table
 from recnext.demo import DemoResult, run_demo
 
 
-def run(output: str = "runs/demo", epochs: int = 10) -> int:
+def run(output: str = "runs/demo", epochs: int = 8) -> int:
     """Trains a small network on real digits, evaluates it, folds its BatchNorms and draws predictions.
 
     Args:
