@@ -4,9 +4,11 @@ import torch
 from PIL import Image
 
 from recnext.data import ImagePreparation, make_loader, normalise, open_class_folders
-from recnext.data.folders import ClassFolder, UnreadableImageError, evaluation_root, find_class_names
+from recnext.data.folders import ClassFolder, evaluation_root, find_class_names
+from recnext.data.images import UnreadableImageError
 from recnext.data.sampling import EvaluationBatches, TrainBatches
 from recnext.errors import RecNextError
+from recnext.prediction.images import open_image
 
 PREPARATION = ImagePreparation(size=(32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
 
@@ -119,3 +121,20 @@ def test_training_transforms_vary_and_can_be_switched_off():
         assert light(image).dtype == torch.uint8
         assert any(not torch.equal(light(image), light(image)) for _ in range(5))
         assert torch.equal(off(image), off(image))
+
+
+def test_images_are_opened_as_for_prediction(tmp_path):
+    tree(tmp_path, images=1)
+    deep = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(deep).save(tmp_path / "train" / "cat" / "0.png")
+    turned, exif = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)[:, :6]), Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    turned.save(tmp_path / "train" / "dog" / "0.png", exif=exif)
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "val" / "cat" / "0.png")
+    folders = open_class_folders(tmp_path)
+    for folder in (folders.train, folders.val):
+        for index, (path, _) in enumerate(folder.samples):
+            assert np.array_equal(np.asarray(folder[index][0]), np.asarray(open_image(path))), path
+    assert np.array_equal(np.asarray(folders.train[0][0])[..., 0], deep // 257)
+    assert folders.train[1][0].size == (8, 6)
+    assert folders.val[0][0].getpixel((0, 0)) == (255, 255, 255)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from recnext.data.images import UnreadableImageError
 from recnext.errors import RecNextError
 from recnext.prediction import count_images, find_images, images
-from recnext.prediction.images import UnreadableImageError, open_image
+from recnext.prediction.images import open_image
 
 
 def picture(mode="RGB", size=(8, 6)):

@@ -12,11 +12,9 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
 from recnext.errors import RecNextError
 
+from .images import UnreadableImageError, read_image
+
 _SHOWN = 8  # class names listed in an error
-
-
-class UnreadableImageError(RecNextError):
-    """An image file cannot be opened or decoded."""
 
 
 class ClassFolder(Dataset[tuple[Any, int]]):
@@ -64,10 +62,9 @@ class ClassFolder(Dataset[tuple[Any, int]]):
         """
         path, label = self.samples[index]
         try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UnreadableImageError(f"cannot read image {path}: {error}") from error
+            image = read_image(path)
+        except UnreadableImageError as error:
+            raise UnreadableImageError(f"cannot read image {path}: {error}") from None
         return (image if self.transform is None else self.transform(image)), label
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .folders import UnreadableImageError
+from .images import UnreadableImageError
 from .sampling import EvaluationBatches, SampleKey, TrainBatches, seed_everything
 
 _REPLACEMENTS = 10  # tries to find a readable image in place of an unreadable one

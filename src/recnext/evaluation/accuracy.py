@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from recnext.data import Batch, ImagePreparation, normalise
-from recnext.data.folders import UnreadableImageError
+from recnext.data.images import UnreadableImageError
 
 
 @dataclass(frozen=True)

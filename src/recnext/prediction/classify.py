@@ -14,8 +14,9 @@ from timm.data import ImageNetInfo, resolve_model_data_config
 from torch import Tensor, nn
 
 from recnext.data import ImagePreparation, normalise
+from recnext.data.images import UnreadableImageError
 from recnext.errors import RecNextError
-from recnext.prediction.images import UnreadableImageError, open_image
+from recnext.prediction.images import open_image
 
 
 @dataclass(frozen=True)
