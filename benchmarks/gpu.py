@@ -61,7 +61,11 @@ def captured(step: Callable[[], Any]) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
         step()
-    return graph.replay
+
+    def replay(kept: Any = (graph, step)) -> None:  # the graph reads the step's tensors: both must live
+        kept[0].replay()
+
+    return replay
 
 
 def gpu_ms(call: Callable[[], Any], inner: int) -> float:
@@ -225,18 +229,18 @@ def operator(stage: tuple[int, int, int], batch: int, dtype: str, seconds: float
     return result
 
 
-def prepare(task: tuple[int, int, str]) -> None:
-    """Compiles the kernels of one width into Triton's cache."""
-    from recnext.ops.library import recconv2d_eager
+def prepare(task: tuple[int, int, str, str]) -> None:
+    """Compiles the kernels of one width and one pass into Triton's cache."""
+    from recnext.ops import launch
 
-    channels, size, dtype = task
+    channels, size, dtype, which = task
     level = {56: 4, 28: 3, 14: 2, 7: 1}[size]
     x = torch.randn(2, channels, size, size, device="cuda").to(DTYPES[dtype], memory_format=torch.channels_last)
-    for weight_dtype in {torch.float32, DTYPES[dtype]}:
-        ws = [torch.randn(channels, 1, 5, 5, device="cuda", dtype=weight_dtype) for _ in range(level + 2)]
-        ws = [w.requires_grad_() for w in ws]
-        y = recconv2d_eager(x.requires_grad_(), ws[0], ws[1:], None, [], "bilinear", DTYPES[dtype])
-        torch.autograd.grad(y.sum(), [x, *ws])
+    ws = [torch.randn(channels, 1, 5, 5, device="cuda") for _ in range(level + 2)]
+    if which == "forward":
+        launch.forward(x, ws[0], ws[1:], None, [], "bilinear", DTYPES[dtype])
+    else:
+        launch.backward(x, x, ws[0], ws[1:], None, [], "bilinear")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -311,12 +315,12 @@ def main() -> None:
     rates = ceilings()
     report |= {"machine": machine, "ceilings": rates}
     print(json.dumps(report["machine"] | rates), flush=True)
-    widths = {(c, s, d) for c, s, _ in STAGES for d in args.dtypes}
-    widths |= {(c, s, d) for c, s in ((40, 56), (80, 28), (56, 56), (112, 28), (160, 14)) for d in args.dtypes}
+    widths = [(c, s) for c, s, _ in STAGES] + ([(40, 56), (64, 56)] if len(args.models) > 1 else [])
+    tasks = [(c, s, d, p) for d in args.dtypes for p in ("backward", "forward") for c, s in widths]
     if args.prepare:
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(min(14, os.cpu_count() or 1), context) as pool:
-            list(pool.map(prepare, sorted(widths)))
+            list(pool.map(prepare, tasks))
     print(f"kernels compiled after {time.monotonic() - begin:.0f} s", flush=True)
 
     def save() -> None:
