@@ -20,7 +20,7 @@ from .forms import last_conv, recconv_like
 STEPS = 200
 LEARNING_RATE = 0.03  # for kernels of norm 1
 CHANNELS = 64  # fitted at a time
-PLACES = 16  # at most, of the places in a cell, that the fit sees; the error is over all
+PLACES = 4  # of the places in a cell that a step sees, in turn
 
 
 class Impulses(NamedTuple):
@@ -95,15 +95,16 @@ def _fit_channels(module: nn.Module, conv: nn.Conv2d, distance: int, cell: int) 
     norm = conv.weight.detach().square().sum((1, 2, 3)).sqrt().clamp_min(1e-12)
     with torch.inference_mode(False), torch.enable_grad():
         wanted = impulses(conv, distance, cell)
-        some = slice(None, None, -(-wanted.maps.shape[0] // PLACES))
-        maps = wanted.maps[some].contiguous(memory_format=torch.channels_last)
-        responses = (wanted.responses[some] / norm[:, None, None]).contiguous(memory_format=torch.channels_last)
+        maps = wanted.maps.contiguous(memory_format=torch.channels_last)
+        responses = (wanted.responses / norm[:, None, None]).contiguous(memory_format=torch.channels_last)
         start(module, conv, norm)
+        order = torch.randperm(len(maps), generator=torch.Generator().manual_seed(0))
         optimizer = torch.optim.Adam(module.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, STEPS, pct_start=0.1)
-        for _ in range(STEPS):
+        for step in range(STEPS):
+            places = order[(step * PLACES + torch.arange(min(PLACES, len(maps)))) % len(maps)]
             optimizer.zero_grad()
-            ((module(maps) - responses).square().sum() / len(maps)).backward()
+            ((module(maps[places]) - responses[places]).square().sum() / len(places)).backward()
             optimizer.step()
             schedule.step()
     with torch.no_grad():
@@ -186,15 +187,19 @@ def _binomial(size: int) -> Tensor:
 @torch.no_grad()
 def solve_last(module: nn.Module, maps: Tensor, responses: Tensor) -> None:
     """The best last convolution for what comes before it, by the normal equations of each channel, in float64."""
-    last, seen = last_conv(module), []
+    last = last_conv(module)
+    kernel, padding = cast(tuple[int, int], last.kernel_size), cast(tuple[int, int], last.padding)
+    channels, taps = last.out_channels, last.weight[0].numel()
+    gram = torch.zeros(channels, taps, taps, dtype=torch.float64)
+    projection = torch.zeros(channels, taps, 1, dtype=torch.float64)
+    seen: list[Tensor] = []
     handle = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    module(maps)
+    for some, wanted in zip(maps.split(PLACES), responses.split(PLACES), strict=True):
+        module(some)
+        columns = F.unfold(seen.pop(), kernel, padding=padding).unflatten(1, (channels, taps))
+        columns = columns.permute(1, 2, 0, 3).flatten(2).double()  # (C, taps, pixels)
+        gram += columns @ columns.mT
+        projection += columns @ wanted.permute(1, 0, 2, 3).flatten(1).double()[:, :, None]
     handle.remove()
-    channels = seen[0].shape[1]
-    taps = last.weight[0].numel()
-    columns = F.unfold(seen[0], cast(tuple[int, int], last.kernel_size), padding=cast(tuple[int, int], last.padding))
-    columns = columns.unflatten(1, (channels, taps)).permute(1, 2, 0, 3).flatten(2).double()  # (C, taps, pixels)
-    wanted = responses.permute(1, 0, 2, 3).flatten(1).double()[:, :, None]
-    gram = columns @ columns.mT
     gram += 1e-9 * gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None] * torch.eye(taps, dtype=torch.float64)
-    last.weight.copy_(torch.linalg.solve(gram, columns @ wanted).reshape(last.weight.shape))
+    last.weight.copy_(torch.linalg.solve(gram, projection).reshape(last.weight.shape))
