@@ -57,3 +57,17 @@ def test_mistakes_are_one_line(data, checkpoint, tmp_path, capsys):
         captured = capsys.readouterr()
         assert message in captured.err
         assert captured.err.count("\n") == 1
+
+
+def test_what_cannot_be_evaluated_is_said_before_it_starts(data, checkpoint, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    grey = save(load("test_recnext_m", num_classes=10, in_chans=1), tmp_path / "grey.safetensors")
+    for arguments, message in (
+        ([f"--checkpoint={checkpoint}", "--image-size=0"], "--image-size is 0: expected an integer from 32"),
+        ([f"--checkpoint={checkpoint}", f"--output={tmp_path / 'file'}"], "is a file: --output expects a folder"),
+        ([f"--checkpoint={grey}"], "takes images of 1 channel"),
+    ):
+        assert dispatch(["eval", data, *OPTIONS, *arguments]) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err
+        assert captured.err.count("\n") == 1

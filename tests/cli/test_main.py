@@ -39,7 +39,7 @@ def test_help_names_every_command(capsys):
         assert f"\n  {name}" in out
 
 
-@pytest.mark.parametrize("name", ["list", "info", "predict", "fuse", "convert"])
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_tells_its_options(name, capsys):
     assert find_spec(f"recnext.cli.{name}")
     status, out, _ = run(capsys, name, "--help")
@@ -69,6 +69,16 @@ def test_wrong_flags_exit_with_2_and_no_traceback(arguments, capsys):
     assert err.startswith(f"usage: recnext {arguments[0]}")
     assert "error: " in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("module", ["recnext.models", "recnext.cli.info"])
+def test_interrupted_while_it_starts(module, capsys, monkeypatch):
+    def interrupted(name):
+        if name == module:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "import_module", interrupted)
+    assert fails(capsys, "info", "recnext_m1", status=130) == "interrupted"
 
 
 @pytest.mark.parametrize(

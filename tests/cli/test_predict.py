@@ -84,7 +84,11 @@ def test_user_errors(weights, photos, tmp_path, capsys):
     assert "no images in" in fails(capsys, "predict", tmp_path / "empty", "--checkpoint", weights)
     assert "there is no file or folder" in fails(capsys, "predict", tmp_path / "gone.png", "--checkpoint", weights)
     assert "no device is called 'tpu'" in fails(capsys, "predict", photos, "--checkpoint", weights, "--device", "tpu")
-    assert "topk=0" in fails(capsys, "predict", photos, "--checkpoint", weights, "--topk", 0)
+    for flag in ("topk", "batch-size", "workers"):
+        for value in (0, -1):
+            assert f"--{flag} is {value}" in fails(
+                capsys, "predict", photos, "--checkpoint", weights, f"--{flag}", value
+            )
     assert "no such file" in fails(capsys, "predict", photos, "--checkpoint", tmp_path / "no.pth")
     output = tmp_path / "no" / "x.csv"
     assert "there is no folder" in fails(capsys, "predict", photos, "--checkpoint", weights, "--output", output)

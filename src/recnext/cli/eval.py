@@ -12,6 +12,7 @@ from torch import nn
 
 from recnext.backends import forward_for
 from recnext.checkpoints import load
+from recnext.cli.checks import SMALLEST_IMAGE, require_at_least
 from recnext.devices import choose_device
 from recnext.errors import RecNextError
 from recnext.evaluation import Accuracy, write_per_class
@@ -59,9 +60,11 @@ def run(
         raise RecNextError("nothing to evaluate: give --checkpoint FILE or RUN, or --model NAME --pretrained")
     if checkpoint is None and model is None:
         raise RecNextError("--pretrained needs --model NAME ('recnext list' shows the networks)")
-    for name, value, least in (("--batch-size", batch_size, 1), ("--workers", workers, 0)):
-        if value < least:
-            raise RecNextError(f"{name} is {value}: expected an integer from {least}")
+    require_at_least(1, batch_size=batch_size)
+    require_at_least(0, workers=workers)
+    require_at_least(SMALLEST_IMAGE, image_size=image_size)
+    if output is not None and Path(output).exists() and not Path(output).is_dir():
+        raise RecNextError(f"{output} is a file: --output expects a folder")
     target = choose_device(device)
     network: nn.Module = load(
         model, checkpoint=checkpoint, pretrained=pretrained, fused=True if fused else None, ema=ema, device=target

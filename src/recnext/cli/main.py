@@ -58,15 +58,14 @@ def dispatch(arguments: list[str]) -> int:
         hint = f"did you mean {close[0]!r}?" if close else "recnext --help lists the commands"
         return _fail(f"unknown command {name!r}: {hint}", 2)
 
-    from jsonargparse import auto_cli
-
-    from recnext.cli.parser import Parser
-
-    if name not in _WITHOUT_NETWORKS:
-        import_module("recnext.models")  # registers the networks with timm
-
-    run = import_module(f"recnext.cli.{name.replace('-', '_')}").run
     try:
+        from jsonargparse import auto_cli
+
+        from recnext.cli.parser import Parser
+
+        if name not in _WITHOUT_NETWORKS:
+            import_module("recnext.models")  # registers the networks with timm
+        run = import_module(f"recnext.cli.{name.replace('-', '_')}").run
         status = auto_cli(run, args=rest, prog=f"recnext {name}", as_positional=True, parser_class=Parser)
     except RecNextError as error:
         return _fail(str(error), 2)

@@ -16,6 +16,7 @@ from timm.data import resolve_model_data_config
 
 from recnext.backends import forward_for
 from recnext.checkpoints import load
+from recnext.cli.checks import require_at_least
 from recnext.cli.info import parse_size
 from recnext.devices import choose_device
 from recnext.errors import RecNextError
@@ -67,6 +68,7 @@ def run(
         raise RecNextError(
             "no weights are given, and random ones tell nothing: add --checkpoint FILE, or --model NAME --pretrained"
         )
+    require_at_least(1, topk=topk, batch_size=batch_size, workers=workers)
     if output is not None and not output.parent.is_dir():
         raise RecNextError(f"cannot write {output}: there is no folder {output.parent}")
     size = parse_size(image_size) if image_size else None

@@ -24,9 +24,17 @@ def preparation_of(model: nn.Module, *, image_size: Optional[int] = None) -> Ima
     Args:
         model: from `recnext.load`.
         image_size: another side of the square input than the checkpoint's, in pixels.
+
+    Raises:
+        RecNextError: the network takes other images than RGB ones.
     """
     config: dict[str, Any] = resolve_model_data_config(model)
-    _, height, width = config["input_size"]
+    channels, height, width = config["input_size"]
+    if channels != 3:
+        raise RecNextError(
+            f"this network takes images of {channels} channel{'s' * (channels > 1)}, class folders hold RGB ones: "
+            "take weights for 3 channels"
+        )
     size = (height, width) if image_size is None else (image_size, image_size)
     return ImagePreparation(
         size=size,
