@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from recnext.checkpoints import load, save
 from recnext.errors import RecNextError
 from recnext.training import ClassificationTask, TrainSettings, train_on_folders
 from recnext.training.engine import make_accelerator
@@ -64,13 +65,18 @@ def test_unreadable_images_up_to_the_threshold_are_replaced_and_counted(digit_fo
         train_on_folders(settings(output=str(tmp_path / "b"), epochs=1), data=data)
 
 
-def test_an_unreadable_image_in_the_evaluation_is_an_error(digit_folders, tmp_path):
+def test_an_unreadable_image_in_the_evaluation_is_an_error(digit_folders, tmp_path, monkeypatch):
     data = tmp_path / "data"
     shutil.copytree(digit_folders, data)
     path = next((data / "val" / "7").iterdir())
-    path.write_bytes(path.read_bytes()[:70])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:70])
     with pytest.raises(RecNextError, match=f"cannot read image {path}"):
         train_on_folders(settings(output=str(tmp_path / "run"), epochs=1), data=data)
+    path.write_bytes(whole)  # the epoch is kept: only its evaluation is left
+    monkeypatch.setattr(ClassificationTask, "loss", lambda *_, **__: pytest.fail("trained again"))
+    result = train_on_folders(settings(output=str(tmp_path / "run"), epochs=1, resume=True), data=data)
+    assert [record["epoch"] for record in result.records] == [0]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +101,15 @@ def test_unknown_model_and_arguments_that_do_not_fit(train, tmp_path):
         train(tmp_path / "a", model="recnxt_m1")
     with pytest.raises(RecNextError, match="test_recnext_m cannot be built"):
         train(tmp_path / "b", model_args={"depth": 3})
+    for name, value in (("num_classes", 3), ("in_chans", 1), ("features_only", True), ("checkpoint", "x.pth")):
+        with pytest.raises(RecNextError, match=f"--model-args may not hold {name}"):
+            train(tmp_path / "c", model_args={name: value})
+
+
+def test_grey_weights_are_refused(train, tmp_path):
+    path = save(load("test_recnext_m", in_chans=1), tmp_path / "grey.safetensors")
+    with pytest.raises(RecNextError, match="takes images of 1 channel"):
+        train(tmp_path / "run", checkpoint=str(path))
 
 
 def test_output_must_be_a_folder(train, tmp_path):

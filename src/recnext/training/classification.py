@@ -8,7 +8,6 @@ from typing import Optional
 
 import torch
 from rich.console import Console
-from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,6 +19,7 @@ from recnext.data.sampling import EvaluationBatches, TrainBatches, seed_everythi
 from recnext.data.transforms import SMALL_IMAGE
 from recnext.errors import RecNextError
 from recnext.evaluation import evaluate
+from recnext.evaluation.classifier import preparation_of
 
 from .description import announce, run_config, summarise
 from .engine import make_accelerator
@@ -199,14 +199,8 @@ def _build(settings: TrainSettings, num_classes: int, *, from_state: bool) -> nn
 
 
 def _preparation(settings: TrainSettings, model: nn.Module) -> ImagePreparation:
-    defaults = resolve_model_data_config(model)
-    return ImagePreparation(
-        size=(settings.image_size, settings.image_size),
-        mean=tuple(defaults["mean"]),
-        std=tuple(defaults["std"]),
-        crop_pct=1.0 if settings.image_size <= SMALL_IMAGE else defaults["crop_pct"],
-        interpolation=defaults["interpolation"],
-    )
+    preparation = preparation_of(model, image_size=settings.image_size)
+    return replace(preparation, crop_pct=1.0) if settings.image_size <= SMALL_IMAGE else preparation
 
 
 def _metadata(

@@ -18,6 +18,7 @@ from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 
 from recnext.data import Batch
+from recnext.data.images import UnreadableImageError
 from recnext.data.sampling import TrainBatches, seed_everything
 from recnext.errors import RecNextError
 from recnext.evaluation.plots import can_draw
@@ -194,13 +195,17 @@ class _Loop:
         broadcast_buffers(self.raw)
         metrics: dict[str, float] = {}
         for prefix, model in self.evaluated():
-            result = self.task.evaluate(
-                model.eval(),
-                self.val_loader,
-                device=self.device,
-                precision=autocast_dtype(self.accelerator),
-                should_stop=partial(bool, self.stop),
-            )
+            try:
+                result = self.task.evaluate(
+                    model.eval(),
+                    self.val_loader,
+                    device=self.device,
+                    precision=autocast_dtype(self.accelerator),
+                    should_stop=partial(bool, self.stop),
+                )
+            except UnreadableImageError:
+                self.save_state()  # once the image is mended, a resumed run has only this left to do
+                raise
             stop = torch.tensor([float(bool(self.stop))], device=self.device)
             if self.accelerator.reduce(stop, "sum").item() > 0:
                 self.save_and_leave()

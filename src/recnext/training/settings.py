@@ -10,6 +10,11 @@ from recnext.errors import RecNextError
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
 
+# Arguments that the data, the task and other settings decide.
+_DECIDED_ELSEWHERE = {
+    *("num_classes", "in_chans", "features_only", "out_indices", "pretrained", "checkpoint", "fused", "ema", "device"),
+}
+
 # These say where and how a run is computed, not what; a resumed run may change them.
 _FREE_ON_RESUME = ("output", "resume", "workers", "device", "save_every")
 
@@ -83,6 +88,10 @@ class TrainSettings:
         for name in ("lr", "min_lr", "warmup_epochs", "weight_decay", "color_jitter"):
             value = getattr(self, name)
             _require(self, name, value is None or 0 <= value < float("inf"), "a number from 0")
+        for name in sorted(_DECIDED_ELSEWHERE & self.model_args.keys()):
+            raise RecNextError(
+                f"--model-args may not hold {name}: the data, the task and other flags decide it; leave it out"
+            )
         _require(self, "lr", self.lr is None or self.lr > 0, "above 0, or left out for the rule")
 
     def to_dict(self) -> dict[str, Any]:
