@@ -1,3 +1,4 @@
+import timm
 import torch
 
 import recnext
@@ -58,3 +59,12 @@ def test_not_finite_outputs_fail(tmp_path, capsys):
 def test_mistakes(tmp_path, capsys):
     assert "no such file" in fails(capsys, "fuse", tmp_path / "no.pth", tmp_path / "y.safetensors")
     assert "must end in .safetensors" in fails(capsys, "fuse", tmp_path / "no.pth", tmp_path / "y.pth")
+
+
+def test_a_network_that_cannot_be_folded_is_said_to_be_so(tmp_path, capsys):
+    path = save(timm.create_model("resnet10t", num_classes=2), tmp_path / "x.safetensors")
+    status, _, err = run(capsys, "fuse", path, tmp_path / "y.safetensors")
+    assert status == 1
+    assert "BatchNorms of resnet10t cannot be folded" in err
+    assert "differs" not in err
+    assert not (tmp_path / "y.safetensors").exists()

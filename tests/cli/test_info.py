@@ -55,6 +55,15 @@ def test_checkpoint_by_name_or_alone(tmp_path, capsys):
     assert report["parameters"] == sum(p.numel() for p in recnext.fuse(network("test_recnext_a")).parameters())
 
 
+def test_published_accuracy_is_of_the_published_network_only(tmp_path, capsys):
+    narrow = {"embed_dim": (16, 32, 64, 128), "depths": (1, 1, 1, 1)}
+    path = save(recnext.load("recnext_m0", **narrow), tmp_path / "narrow.safetensors")
+    assert run_json(capsys, "info", path)["published"] == {}
+    assert "published" not in run(capsys, "info", path)[1]
+    ten = save(recnext.load("recnext_m0", num_classes=10), tmp_path / "ten.safetensors")
+    assert run_json(capsys, "info", ten, "--size", "32")["published"] == {}
+
+
 def test_table_and_size(capsys):
     status, out, _ = run(capsys, "info", "recnext_a0", "--size", "256x320")
     assert status == 0

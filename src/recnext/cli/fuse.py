@@ -36,7 +36,7 @@ def run(checkpoint: str, output: str, *, model: Optional[str] = None, ema: bool 
     network = build(model, weights)
     fused = fuse(network)
     difference = relative_difference(network, fused)
-    good = difference <= TOLERANCE and not batchnorms(fused)
+    problem = _problem(fused, difference)
 
     table = Table(box=box.SIMPLE)
     for title in ("", "before", "after"):
@@ -46,16 +46,23 @@ def run(checkpoint: str, output: str, *, model: Optional[str] = None, ema: bool 
     table.add_row("largest relative difference", "", f"{difference:.1e}")
     console = Console()
     console.print(table)
-    if not good:
+    if problem:
         Console(stderr=True).print(
-            f"recnext: error: the fused network differs by {difference:.1e}, over {TOLERANCE:.0e}: nothing written",
-            highlight=False,
-            soft_wrap=True,
+            f"recnext: error: {problem}: nothing written", highlight=False, markup=False, soft_wrap=True
         )
         return 1
     save(fused, path, epoch=weights.metadata.epoch if weights.metadata else None)
     console.print(f"wrote {path}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _problem(fused: nn.Module, difference: float) -> str:
+    """Why the fused network must not be written; empty when it may."""
+    left = batchnorms(fused)
+    if left:
+        name = fused.pretrained_cfg["architecture"]  # type: ignore[index]
+        return f"{len(left)} BatchNorms of {name} cannot be folded, {left[0]} the first"
+    return "" if difference <= TOLERANCE else f"the fused network differs by {difference:.1e}, over {TOLERANCE:.0e}"
 
 
 @torch.inference_mode()

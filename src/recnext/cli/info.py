@@ -14,12 +14,12 @@ from torch import nn
 from recnext.analysis.cost import count_parameters
 from recnext.analysis.stages import read_stages
 from recnext.checkpoints import load
+from recnext.checkpoints.architecture import read_architecture
 from recnext.checkpoints.loading import check_name
+from recnext.cli.checks import SMALLEST_IMAGE
 from recnext.errors import RecNextError
 from recnext.fusion import fuse
 from recnext.published import published
-
-_SMALLEST = 32  # pixels
 
 
 def run(model: str, *, size: Optional[str] = None, checkpoint: Optional[str] = None, json: bool = False) -> int:
@@ -57,8 +57,8 @@ def parse_size(text: str) -> tuple[int, int]:
     if not all(side.isdecimal() for side in sides) or len(sides) > 2:
         raise RecNextError(f"image size {text!r}: expected N or HxW in pixels, such as 224 or 256x320")
     height, width = int(sides[0]), int(sides[-1])
-    if min(height, width) < _SMALLEST:
-        raise RecNextError(f"image size {text!r}: the networks take {_SMALLEST} pixels or more")
+    if min(height, width) < SMALLEST_IMAGE:
+        raise RecNextError(f"image size {text!r}: the networks take {SMALLEST_IMAGE} pixels or more")
     return height, width
 
 
@@ -79,12 +79,19 @@ def describe(network: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
         "class_names": config.get("label_names"),
         "preparation": {key: config.get(key) for key in ("mean", "std", "crop_pct", "interpolation")},
         "license": config.get("license"),
-        "published": published()["classification"].get(name, {}),
+        "published": _published(network, name),
         "stages": [
             {**asdict(stage), "parameters": unfused.parameters, "fused_parameters": stage.parameters}
             for stage, unfused in zip(stages, own, strict=True)
         ],
     }
+
+
+def _published(network: nn.Module, name: str) -> dict[str, Any]:
+    """The published results, where the network is the published one and not a narrower one, or for other classes."""
+    found = read_architecture(network.state_dict())
+    known = found is not None and (found.name, found.num_classes) == (name, 1000)
+    return published()["classification"].get(name, {}) if known else {}
 
 
 def _print(report: dict[str, Any]) -> None:
