@@ -5,6 +5,7 @@ import shlex
 import pytest
 from PIL import Image
 
+from cli.command import fails
 from recnext.cli.demo import next_commands
 from recnext.cli.main import dispatch
 
@@ -30,3 +31,11 @@ def test_demo_reaches_the_promised_accuracy_and_its_next_commands_work(tmp_path,
         program, *arguments = shlex.split(command)
         assert program == "recnext"
         assert dispatch(arguments) == 0, command
+
+
+def test_demo_never_replaces_another_run(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("settings: {model: recnext_m1}\ndata: photos\n")
+    (tmp_path / "state.pt").write_bytes(b"weeks of work")
+    assert "holds a run on photos" in fails(capsys, "demo", "--output", tmp_path)
+    assert (tmp_path / "state.pt").read_bytes() == b"weeks of work"
+    assert (tmp_path / "config.yaml").exists()

@@ -11,15 +11,18 @@ from torch import Tensor, nn
 from recnext.checkpoints import load, save
 from recnext.data import ImagePreparation, normalise
 from recnext.data.digits import CLASS_NAMES, SIZE, Digits, write_folders
+from recnext.errors import RecNextError
 from recnext.evaluation import Accuracy, write_per_class
 from recnext.evaluation.classifier import evaluate_classifier, open_for, preparation_of
 from recnext.evaluation.plots import can_draw, draw_confusion
 from recnext.fusion import fuse
 from recnext.training import Splits, TrainSettings, train_classifier
+from recnext.training.run_folder import RunFolder
 
 from .samples import draw_samples
 
 _ROUNDS = 30
+_SOURCE = "scikit-learn's digits"
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,12 @@ def run_demo(output: Path, *, epochs: int = 8, console: Console) -> DemoResult:
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
+        RecNextError: there is another run in the folder.
         KeyboardInterrupt: Ctrl-C while training.
     """
-    for name in ("config.yaml", "state.pt"):  # what would make it a run to resume
-        (output / name).unlink(missing_ok=True)
+    _clear(output)
     console.rule("1  train", align="left")
-    splits = Splits(Digits("train"), Digits("val"), CLASS_NAMES, "scikit-learn's digits")
+    splits = Splits(Digits("train"), Digits("val"), CLASS_NAMES, _SOURCE)
     started = time.perf_counter()
     result = train_classifier(demo_settings(output, epochs=epochs), splits=splits, console=console)
     training_seconds = time.perf_counter() - started
@@ -110,6 +113,15 @@ def run_demo(output: Path, *, epochs: int = 8, console: Console) -> DemoResult:
         milliseconds=_milliseconds(model, folded),
         training_seconds=training_seconds,
     )
+
+
+def _clear(output: Path) -> None:
+    """Removes what would make an earlier demo a run to resume."""
+    data = RunFolder(output).read_config().get("data", _SOURCE)
+    if data != _SOURCE:
+        raise RecNextError(f"{output} holds a run on {data}, which the demo would replace: give another --output")
+    for name in ("config.yaml", "state.pt"):
+        (output / name).unlink(missing_ok=True)
 
 
 def _accuracy(network: nn.Module, data: Path, preparation: ImagePreparation) -> Accuracy:
