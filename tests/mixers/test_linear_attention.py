@@ -93,3 +93,10 @@ def test_networks_take_a_kernel_without_new_parameters(kernel: str) -> None:
     tiny = timm.create_model("test_recnext_l", attention_kernel=kernel).eval()
     assert tiny(torch.randn(1, 3, 64, 64)).isfinite().all()
     assert all(m.kernel == kernel for m in tiny.modules() if isinstance(m, LinearAttention))
+
+
+def test_recursive_attention_refuses_what_would_change_the_shape() -> None:
+    with pytest.raises(RecNextError, match="kernel_size=4 must be odd"):
+        RecAttn2d(8, kernel_size=4)
+    with pytest.raises(RecNextError, match="mode='cubic' must be one of"):
+        RecAttn2d(8, mode="cubic")

@@ -69,6 +69,12 @@ def test_distillation_switch_picks_the_weights(switch: bool, tag: str) -> None:
     assert explicit.pretrained_cfg["tag"] == "base_300e_in1k"
 
 
+@pytest.mark.parametrize("switch", [True, False])
+def test_distillation_switch_of_networks_without_weights(switch: bool) -> None:
+    model = timm.create_model("test_recnext_m", distillation=switch, num_classes=2).train()
+    assert isinstance(model(torch.randn(2, 3, 32, 32)), tuple) == switch
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_pretrained_weights_adapt(name: str, tmp_path) -> None:
     source = randomized(name)

@@ -5,8 +5,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recnext.errors import RecNextError
+
 from .conv_norm import ConvNorm
 from .linear_attention import LinearAttention
+from .recconv import MODES
 
 
 class RecAttn2d(nn.Module):
@@ -28,6 +31,9 @@ class RecAttn2d(nn.Module):
 
     Shape:
         (N, C, H, W) to (N, C, H, W), any H and W.
+
+    Raises:
+        RecNextError: an even kernel, an unknown mode, or what LinearAttention refuses.
     """
 
     def __init__(
@@ -44,6 +50,10 @@ class RecAttn2d(nn.Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise RecNextError(f"RecAttn2d: kernel_size={kernel_size} must be odd and positive, such as 5")
+        if mode not in MODES:
+            raise RecNextError(f"RecAttn2d: mode={mode!r} must be one of {', '.join(MODES)}")
         self.mode = mode
         options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         depthwise: dict[str, Any] = {"padding": kernel_size // 2, "groups": in_channels, **options}

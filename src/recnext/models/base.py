@@ -6,7 +6,7 @@ from typing import Any, Optional, Union
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import get_device_dtype
-from timm.models import build_model_with_cfg
+from timm.models import build_model_with_cfg, get_arch_pretrained_cfgs
 from timm.models._features import feature_take_indices
 from timm.models._input import update_model_args
 from torch import Tensor, nn
@@ -240,11 +240,13 @@ def build(
 ) -> RecNext:
     """Builds a registered network.
 
-    `distillation` is the published switch: it picks the weights where no tag is given, and True makes the
-    network return both heads while training.
+    `distillation` is the published switch: it picks the weights, where there are any and no tag is given, and
+    True makes the network return both heads while training.
     """
     if pretrained_cfg is None and distillation is not None:
-        pretrained_cfg = TAGS[0] if distillation else TAGS[1]
+        tag = TAGS[0] if distillation else TAGS[1]
+        if f"{variant}.{tag}" in get_arch_pretrained_cfgs(variant):
+            pretrained_cfg = tag
     out_indices = kwargs.pop("out_indices", (0, 1, 2, 3))
     return build_model_with_cfg(
         model_cls,
