@@ -92,3 +92,19 @@ def test_operator_has_shapes_and_gradients_without_a_gpu() -> None:
     assert out.is_contiguous(memory_format=torch.channels_last)
     for leaf, grad in zip(leaves, torch.autograd.grad(out.sum(), leaves), strict=True):
         assert (grad.shape, grad.dtype) == (leaf.shape, leaf.dtype)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_compiled_graph_holds_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECNEXT_TRITON", "1")
+    targets: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]):
+        targets.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return lambda *args: (torch.empty(1, 4, 8, 8),)
+
+    layer = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 1), RecConv2d(4, 3, level=1)).eval()
+    torch._dynamo.reset()
+    torch.compile(layer, fullgraph=True, backend=backend)(torch.randn(1, 4, 8, 8))
+    torch._dynamo.reset()
+    assert targets[-1] == "recnext.recconv2d.default"

@@ -16,7 +16,7 @@ Form = Callable[..., Tensor]
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_LEVEL = 5
-_MIN_ELEMENTS = 1 << 16  # below, launches cost more than the memory traffic that they save
+_MIN_ELEMENTS = 1 << 21  # below, the host is the limit and its time a launch decides: docs/gpu.md
 
 
 @torch.compiler.assume_constant_result
