@@ -49,10 +49,10 @@ def spilled_bytes(kernel: str, architecture: int, **constants: int | bool) -> in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", [80, 90])
+@pytest.mark.parametrize(("architecture", "size"), [(80, 3), (90, 5)])
 @pytest.mark.parametrize("kernel", list(POINTERS))
-def test_compiles_without_spills(kernel: str, architecture: int) -> None:
-    constants = {"MODE": 2, "NEAREST": False, "FIRST": -1, "COUNT": 4}
+def test_compiles_without_spills(kernel: str, architecture: int, size: int) -> None:
+    constants = {"MODE": 2, "NEAREST": False, "FIRST": -1, "COUNT": 4, "K": size}
     assert spilled_bytes(kernel, architecture, **constants) == 0
 
 
