@@ -84,7 +84,7 @@ def test_an_unreadable_image_in_the_evaluation_is_an_error(digit_folders, tmp_pa
     [
         ({"epochs": 0}, "--epochs is 0: expected an integer from 1"),
         ({"image_size": 16}, "--image-size is 16: expected at least 32 pixels"),
-        ({"batch_size": 0}, "--batch-size is 0"),
+        ({"batch_size": 1}, "--batch-size is 1: expected an integer from 2"),  # BatchNorm has no variance of one
         ({"lr": 0.0}, "--lr is 0.0: expected above 0"),
         ({"lr": float("nan")}, "--lr is nan"),
         ({"crop_scale": 0.0}, "--crop-scale is 0.0"),
@@ -101,7 +101,7 @@ def test_unknown_model_and_arguments_that_do_not_fit(train, tmp_path):
         train(tmp_path / "a", model="recnxt_m1")
     with pytest.raises(RecNextError, match="test_recnext_m cannot be built"):
         train(tmp_path / "b", model_args={"depth": 3})
-    for name, value in (("num_classes", 3), ("in_chans", 1), ("features_only", True), ("checkpoint", "x.pth")):
+    for name, value in (("num_classes", 3), ("in_chans", 1), ("distillation", True), ("checkpoint", "x.pth")):
         with pytest.raises(RecNextError, match=f"--model-args may not hold {name}"):
             train(tmp_path / "c", model_args={name: value})
 

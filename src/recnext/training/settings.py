@@ -12,7 +12,16 @@ Precision = Literal["auto", "no", "bf16", "fp16"]
 
 # Arguments that the data, the task and other settings decide.
 _DECIDED_ELSEWHERE = {
-    *("num_classes", "in_chans", "features_only", "out_indices", "pretrained", "checkpoint", "fused", "ema", "device"),
+    "num_classes",
+    "in_chans",
+    "features_only",
+    "out_indices",
+    "pretrained",
+    "checkpoint",
+    "fused",
+    "ema",
+    "device",
+    "distillation",
 }
 
 # These say where and how a run is computed, not what; a resumed run may change them.
@@ -30,7 +39,7 @@ class TrainSettings:
         checkpoint: start from these weights: a file, a run folder or a hub id.
         image_size: side of the square input in pixels.
         epochs: passes over the training images.
-        batch_size: images a step in each process.
+        batch_size: images a step in each process, at least 2.
         lr: learning rate at its peak; by default 1e-3 * batch / 512 over all processes,
             with at least 512 for the batch when training from scratch.
         min_lr: learning rate that the cosine ends at.
@@ -79,7 +88,7 @@ class TrainSettings:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("workers", 0), ("seed", 0), ("save_every", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 2), ("workers", 0), ("seed", 0), ("save_every", 0)):
             _require(self, name, getattr(self, name) >= least, f"an integer from {least}")
         _require(self, "image_size", self.image_size >= 32, "at least 32 pixels")
         _require(self, "crop_scale", 0 < self.crop_scale <= 1, "a share above 0, at most 1")
