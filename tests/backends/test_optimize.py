@@ -145,7 +145,7 @@ def test_auto_takes_the_fastest_says_why_and_remembers(monkeypatch, caplog):
     assert all(trial.error <= 1e-4 for trial in first.report)
 
     monkeypatch.setattr(selection, "interleaved", None)  # a second start makes no trial
-    monkeypatch.setattr("recnext.backends.runtime.exported", None)  # and exports nothing
+    monkeypatch.setattr("recnext.backends.runtime.onnx_program", None)  # and exports nothing
     second = recnext.optimize(model, X, threads=1)
     assert second.backend == first.backend
     assert second.report == first.report
@@ -165,7 +165,7 @@ def test_other_weights_are_another_network(monkeypatch):
 def test_a_damaged_or_wrong_program_is_rebuilt(tmp_path, caplog, content):
     model = small()
     recnext.optimize(model, X, backend="onnxruntime", threads=1)
-    (stored,) = (tmp_path / "cache").glob("*/onnxruntime-*")
+    (stored,) = (tmp_path / "cache").glob("*/program-*")
     if content == "other":  # whole, but of another network
         wrong = Cache(stored.parent.name, stored.parent.parent)
         parts = wrong.read(stored.name)
@@ -210,7 +210,7 @@ def test_torch_compile_is_tried_where_there_is_no_runtime(monkeypatch):
 def test_a_backend_that_fails_or_is_wrong_is_dropped_with_one_line(monkeypatch, caplog):
     runtimes = selection.RUNTIMES
 
-    def broken(program):
+    def broken(*args, **options):
         raise RuntimeError("no such operator\nand more")
 
     load = type(runtimes["onnxruntime"]).load
@@ -219,7 +219,7 @@ def test_a_backend_that_fails_or_is_wrong_is_dropped_with_one_line(monkeypatch, 
         run = load(self, *args, **options)
         return lambda x: [output * 1.01 for output in run(x)]
 
-    monkeypatch.setattr(runtimes["openvino"], "convert", broken)
+    monkeypatch.setattr(runtimes["openvino"], "load", broken)
     monkeypatch.setattr(type(runtimes["onnxruntime"]), "load", wrong)
     optimized = recnext.optimize(small(), X, threads=1)
     assert optimized.backend == "torch"

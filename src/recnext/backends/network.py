@@ -31,8 +31,8 @@ class Network:
     """What the original network gives for the example."""
     structure: Structure
     threads: int
-    programs: dict[tuple[int, ...], Any] = field(default_factory=dict)
-    """What torch.export made of it, by image size: shared by the runtimes."""
+    programs: dict[tuple[int, ...], dict[str, bytes]] = field(default_factory=dict)
+    """Exported programs by image size (C, H, W): the runtimes share them."""
 
     @property
     def device(self) -> torch.device:

@@ -5,9 +5,7 @@ from typing import Optional
 
 import torch
 from torch import Tensor
-from torch.export import ExportedProgram
 
-from .export import OPSET, quiet
 from .network import Runner
 from .runtime import Runtime
 
@@ -19,14 +17,6 @@ class OnnxRuntime(Runtime):
     packages = ("onnxruntime", "onnx", "onnxscript")
     extra = "onnx"
     precisions = ("f32",)
-
-    def convert(self, program: ExportedProgram) -> dict[str, bytes]:
-        with quiet():
-            onnx_program = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False)
-        assert onnx_program is not None
-        proto = onnx_program.model_proto
-        batch = proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param
-        return {"model.onnx": proto.SerializeToString(), "batch": batch.encode()}
 
     def load(self, parts: Mapping[str, bytes], batch: Optional[int], *, precision: str, threads: int) -> Runner:
         import onnxruntime

@@ -7,17 +7,14 @@ from importlib.util import find_spec
 from typing import Any, ClassVar, Optional, TypeVar
 
 from torch import Tensor
-from torch.export import ExportedProgram
 
 from .cache import Cache
 from .eager import eager_runner
-from .export import exported
+from .export import SIZES, onnx_program
 from .network import LOG, Network, Runner, first_line
 from .outputs import relative_error
 from .precision import TOLERANCE
 
-SIZES = 8
-"""Image sizes whose programs are kept in memory."""
 BATCHES = 4
 """Batch sizes of an image size that get a form of their own; others share one for any batch."""
 
@@ -39,12 +36,8 @@ class Runtime(ABC):
         return next((package for package in cls.packages if find_spec(package) is None), None)
 
     @abstractmethod
-    def convert(self, program: ExportedProgram) -> dict[str, bytes]:
-        """The program in the runtime's own format, as files by name."""
-
-    @abstractmethod
     def load(self, parts: Mapping[str, bytes], batch: Optional[int], *, precision: str, threads: int) -> Runner:
-        """Compiles what `convert` gave, for one batch size or, with None, for any."""
+        """Compiles what `onnx_program` gave, for one batch size or, with None, for any."""
 
 
 class CompiledForms:
@@ -66,7 +59,6 @@ class CompiledForms:
         self.network = network
         self.precision = precision
         self.cache = cache
-        self._programs: OrderedDict[tuple[int, ...], dict[str, bytes]] = OrderedDict()
         self._runners: OrderedDict[tuple[Optional[int], ...], Runner] = OrderedDict()
         self._eager: Optional[Runner] = None
 
@@ -84,13 +76,16 @@ class CompiledForms:
             Exception: whatever the exporter or the runtime raises, or ArithmeticError for wrong outputs.
         """
         x = self.network.example
-        name = self._program_name(x)
-        cached = self.cache.read(name)
+        name, image = self._program_name(x), tuple(x.shape[1:])
+        cached = None if image in self.network.programs else self.cache.read(name)
         if cached is not None:
             try:
-                return self._checked(x, cached, expected)
+                outputs = self._checked(x, cached, expected)
             except Exception as error:
                 self.cache.discard(name, f"cannot be used ({first_line(error)})")
+            else:
+                self.network.programs[image] = cached
+                return outputs
         return self._checked(x, self._convert(x), expected)
 
     def _first(self, x: Tensor) -> Sequence[Tensor]:
@@ -102,7 +97,7 @@ class CompiledForms:
             return expected
         image = tuple(x.shape[1:])
         try:
-            parts = self._programs.get(image) or self.cache.read(self._program_name(x))
+            parts = self.network.programs.get(image) or self.cache.read(self._program_name(x))
             if parts is None:
                 LOG.info("%s: exporting for images of %dx%d", self.runtime.name, *image[1:])
                 parts = self._convert(x)
@@ -123,18 +118,19 @@ class CompiledForms:
         error = relative_error(outputs, expected)
         if error > TOLERANCE[self.precision]:
             raise ArithmeticError(f"outputs differ by {error:.1e} of their spread")
-        _keep(self._programs, image, parts, SIZES)
         _keep(self._runners, (batch, *image), runner, SIZES * (BATCHES + 1))
         return outputs
 
     def _convert(self, x: Tensor) -> dict[str, bytes]:
         channels, height, width = x.shape[1:]
-        parts = self.runtime.convert(exported(self.network, (channels, height, width)))
-        self.cache.write(self._program_name(x), parts)
+        made = (channels, height, width) in self.network.programs
+        parts = onnx_program(self.network, (channels, height, width))
+        if not made:
+            self.cache.write(self._program_name(x), parts)
         return parts
 
     def _program_name(self, x: Tensor) -> str:
-        return f"{self.runtime.name}-{'x'.join(map(str, x.shape[1:]))}"
+        return f"program-{'x'.join(map(str, x.shape[1:]))}"
 
 
 def _keep(values: OrderedDict[Any, Value], key: object, value: Value, limit: int) -> None:
