@@ -52,7 +52,7 @@ def speed() -> str:
     machine = report["machine"]
     caption = (
         f"{machine['processor']}, {machine['threads']} threads, float32; torch {machine['versions']['torch']}; "
-        "medians of one interleaved run of `benchmarks/cpu.py`."
+        "medians of `benchmarks/cpu.py`, the forms of a network turn by turn in one run."
     )
     return "\n".join([*lines, "", caption])
 
