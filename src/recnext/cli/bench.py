@@ -181,26 +181,24 @@ def table(rows: Sequence[Measurement], caption: str) -> Table:
 
 
 def resolution_table(rows: Sequence[Cost], caption: str) -> Table:
-    """Time and memory per pixel of the map, a column an image size."""
+    """Nanoseconds per pixel of the map, a column an image size, and the memory of the largest measured."""
     images = sorted({row.image for row in rows})
     drawn = Table(
-        title="ns and bytes per pixel of the map (48 channels, 1/4 of the image)",
+        title="ns per pixel of the map (48 channels, 1/4 of the image)",
         caption=caption,
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
-    drawn.add_column("mixer")
+    drawn.add_column("mixer", no_wrap=True)
     for image in images:
         drawn.add_column(f"{image}", justify="right")
+    drawn.add_column("bytes\nper pixel", justify="right", style="dim")
     for name in dict.fromkeys(row.mixer for row in rows):
         cells = {row.image: row for row in rows if row.mixer == name}
         drawn.add_row(
             name,
-            *(
-                f"{cells[image].nanoseconds_per_pixel:.0f} ns, {cells[image].bytes_per_pixel:.0f} B"
-                if image in cells
-                else "-"
-                for image in images
-            ),
+            *(f"{cells[image].nanoseconds_per_pixel:.0f}" if image in cells else "-" for image in images),
+            f"{cells[max(cells)].bytes_per_pixel:.0f}",
         )
     return drawn
