@@ -15,6 +15,7 @@ if __name__ == "__main__":
     sys.exit(
         run(
             resolution=True,
+            threads=1,  # the cost itself, without how well it is spread over cores
             quick="--quick" in sys.argv[1:],
             output=RESULTS / "cpu_resolution.csv",
             plot=RESULTS / "cpu_resolution.png",
