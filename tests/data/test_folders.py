@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from recnext.data import ImagePreparation, make_loader, normalise, open_class_folders
+from recnext.data import Augmentation, ImagePreparation, make_loader, normalise, open_class_folders
 from recnext.data.folders import ClassFolder, evaluation_root, find_class_names
 from recnext.data.images import UnreadableImageError
 from recnext.data.sampling import EvaluationBatches, TrainBatches
@@ -116,7 +116,7 @@ def test_training_transforms_vary_and_can_be_switched_off():
     image = Image.fromarray(np.random.RandomState(0).randint(0, 255, (50, 60, 3), dtype=np.uint8))
     for size in (32, 48):
         preparation = ImagePreparation(size=(size, size), mean=(0.5,) * 3, std=(0.5,) * 3)
-        light, off = preparation.training_transform(), preparation.training_transform(crop_scale=1)
+        light, off = preparation.training_transform(), preparation.training_transform(Augmentation(crop_scale=1))
         assert light(image).shape == (3, size, size)
         assert light(image).dtype == torch.uint8
         assert any(not torch.equal(light(image), light(image)) for _ in range(5))

@@ -3,9 +3,10 @@ import random
 import numpy as np
 import pytest
 import torch
+from timm.data.distributed_sampler import RepeatAugSampler
 
 from recnext.data import make_loader
-from recnext.data.sampling import EvaluationBatches, TrainBatches, seed_everything
+from recnext.data.sampling import EvaluationBatches, TrainBatches, epoch_seed, seed_everything
 
 
 class Noise:
@@ -80,3 +81,37 @@ def test_seed_everything_seeds_all_generators():
     assert draw() == first
     seed_everything(1, 3, 2)
     assert all(a != b for a, b in zip(first, draw(), strict=True))
+
+
+@pytest.mark.parametrize(("length", "world_size"), [(1000, 1), (1000, 3), (256, 2), (255, 2), (37, 1), (5, 2), (2, 8)])
+def test_repeated_augmentation_is_timms(length, world_size):
+    for rank in range(world_size):
+        ours = TrainBatches(length, batch_size=1, seed=4, rank=rank, world_size=world_size, repeats=3)
+        ours.set_position(6)
+        theirs = RepeatAugSampler(range(length), num_replicas=world_size, rank=rank)
+        theirs.set_epoch(epoch_seed(4, 6))
+        assert [key.sample for batch in ours for key in batch] == list(theirs)
+        if length >= 256:  # the published rule
+            assert len(ours) == length // 256 * 256 // world_size
+        else:  # it gives none; never an empty epoch
+            assert len(ours) > 0
+
+
+def test_repeats_come_three_times_and_go_on_exactly():
+    batches = TrainBatches(512, batch_size=8, repeats=3)
+    keys = [key for batch in batches for key in batch]
+    assert [key.position for key in keys] == list(range(512))
+    samples = [key.sample for key in keys]
+    assert all(len(set(samples[first : first + 3])) == 1 for first in range(0, 510, 3))
+    assert len(set(samples)) == 171
+    batches.set_position(0, start=60)
+    assert [key for batch in batches for key in batch] == keys[480:]
+
+
+def test_batches_carry_names_and_positions():
+    batches = TrainBatches(37, batch_size=4, seed=3)
+    batches.set_position(2, start=3)
+    for batch in make_loader(Noise(), batches, workers=2):
+        assert batch.epoch == 2
+        assert batch.names == tuple(map(str, batch.labels.tolist()))
+    assert batch.positions.tolist() == [32, 33, 34, 35]

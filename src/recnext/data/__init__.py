@@ -1,10 +1,13 @@
 """Images in: class folders, the embedded digits, transforms, and loading whose randomness can be replayed."""
 
+from .augmentation import Augmentation
+from .batch import Batch
 from .folders import ClassFolder, ClassFolders, open_class_folders
-from .loading import Batch, make_loader
-from .transforms import ImagePreparation, normalise
+from .loading import make_loader
+from .transforms import ImagePreparation, normalise, prepare_batch
 
 __all__ = [
+    "Augmentation",
     "Batch",
     "ClassFolder",
     "ClassFolders",
@@ -12,4 +15,5 @@ __all__ = [
     "make_loader",
     "normalise",
     "open_class_folders",
+    "prepare_batch",
 ]

@@ -67,6 +67,10 @@ class ClassFolder(Dataset[tuple[Any, int]]):
             raise UnreadableImageError(f"cannot read image {path}: {error}") from None
         return (image if self.transform is None else self.transform(image)), label
 
+    def name(self, index: int) -> str:
+        """The file's path."""
+        return self.samples[index][0]
+
 
 @dataclass(frozen=True)
 class ClassFolders:

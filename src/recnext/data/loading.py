@@ -11,25 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from .batch import Batch
 from .images import UnreadableImageError
 from .sampling import EvaluationBatches, SampleKey, TrainBatches, seed_everything
 
 _REPLACEMENTS = 10  # tries to find a readable image in place of an unreadable one
 
 
-class Batch(NamedTuple):
-    """`images` uint8 (N, 3, H, W), `labels` int64 (N,), and what could not be read.
-
-    In training each unreadable image was replaced by another; in evaluation it is missing from the tensors.
-    """
-
-    images: Tensor
-    labels: Tensor
-    unreadable: tuple[str, ...] = ()
-
-
 class SampleSource(Protocol):
-    """A map-style data set of (uint8 (3, H, W) tensor, label) pairs."""
+    """A map-style data set of (uint8 (3, H, W) tensor, label) pairs; a method `name` of an index may name samples."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> tuple[Any, int]: ...
@@ -39,6 +29,8 @@ class _Sample(NamedTuple):
     image: Optional[Tensor]
     label: int
     unreadable: Optional[str]
+    name: str
+    key: SampleKey
 
 
 class _KeyedDataset(Dataset[_Sample]):
@@ -58,19 +50,28 @@ class _KeyedDataset(Dataset[_Sample]):
         for _ in range(_REPLACEMENTS if self.replace else 1):
             try:
                 image, label = self.dataset[index]
-                return _Sample(image, label, unreadable)
+                return _Sample(image, label, unreadable, self.name(index), key)
             except UnreadableImageError as error:
                 unreadable = unreadable or str(error)
                 index = random.randrange(len(self))
-        return _Sample(None, -1, unreadable)
+        return _Sample(None, -1, unreadable, self.name(index), key)
+
+    def name(self, index: int) -> str:
+        name_of = getattr(self.dataset, "name", None)
+        return str(index) if name_of is None else name_of(index)
 
 
 def _collate(samples: Sequence[_Sample]) -> Batch:
-    images = [sample.image for sample in samples if sample.image is not None]
+    kept = [sample for sample in samples if sample.image is not None]
     return Batch(
-        torch.stack(images) if images else torch.empty(0, 3, 1, 1, dtype=torch.uint8),
-        torch.tensor([sample.label for sample in samples if sample.image is not None], dtype=torch.int64),
+        torch.stack([sample.image for sample in kept if sample.image is not None])
+        if kept
+        else torch.empty(0, 3, 1, 1, dtype=torch.uint8),
+        torch.tensor([sample.label for sample in kept], dtype=torch.int64),
         tuple(sample.unreadable for sample in samples if sample.unreadable is not None),
+        tuple(sample.name for sample in kept),
+        torch.tensor([sample.key.position for sample in kept], dtype=torch.int64),
+        samples[0].key.epoch,
     )
 
 

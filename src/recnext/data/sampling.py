@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+_REPEAT_ROUND = 256  # of the published repeated augmentation
+
 
 class SampleKey(NamedTuple):
     """Which sample, and the key of its randomness."""
@@ -40,23 +42,38 @@ class TrainBatches(Sampler[list[SampleKey]]):
     A last batch that cannot be filled is dropped (the next epoch drops others). When even the first cannot be
     filled, the batch is lowered to what the images allow.
 
+    With `repeats` above 1 this is repeated augmentation (Berman et al., MultiGrain, arXiv 1902.05509) as timm's
+    `RepeatAugSampler` has it: every index of the shuffle comes `repeats` times in a row, the processes take turns,
+    and each stops after ``length // 256 * 256 / world_size`` samples (``length / world_size``, rounded up, below 256
+    images).
+
     Args:
         length: images in the data set, at least two a process.
         batch_size: a process.
         seed: of the shuffle.
         rank: this process.
         world_size: number of processes.
+        repeats: times that an image is drawn in a row.
     """
 
-    def __init__(self, length: int, *, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, length: int, *, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1, repeats: int = 1
+    ) -> None:
         super().__init__()
         self.length = length
-        self.batch_size = min(batch_size, max(length // world_size, 1))
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.repeats = repeats
         self.epoch = 0
         self.start = 0
+        if repeats == 1:
+            self.samples = length // world_size
+        elif length >= _REPEAT_ROUND:
+            self.samples = length // _REPEAT_ROUND * _REPEAT_ROUND // world_size
+        else:
+            self.samples = -(-length // world_size)
+        self.batch_size = min(batch_size, max(self.samples, 1))
 
     def set_position(self, epoch: int, start: int = 0) -> None:
         """The next iteration gives `epoch`'s batches from number `start` on."""
@@ -64,17 +81,27 @@ class TrainBatches(Sampler[list[SampleKey]]):
 
     def __len__(self) -> int:
         """Batches in a whole epoch."""
-        return self.length // (self.batch_size * self.world_size)
+        return self.samples // self.batch_size
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        generator = torch.Generator().manual_seed(
-            int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)[0])
-        )
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
         order = torch.randperm(self.length, generator=generator).tolist()
         for step in range(self.start, len(self)):
+            at = self.positions(step)
+            yield [SampleKey(order[place // self.repeats % self.length], self.epoch, place) for place in at]
+
+    def positions(self, step: int) -> range:
+        """Of a batch of this process in the epoch: one block, or with repeats every `world_size`-th."""
+        if self.repeats == 1:
             first = (step * self.world_size + self.rank) * self.batch_size
-            positions = range(first, first + self.batch_size)
-            yield [SampleKey(order[position], self.epoch, position) for position in positions]
+            return range(first, first + self.batch_size)
+        first = step * self.batch_size * self.world_size + self.rank
+        return range(first, first + self.batch_size * self.world_size, self.world_size)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Of an epoch's shuffle."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
 
 
 class EvaluationBatches(Sampler[list[SampleKey]]):

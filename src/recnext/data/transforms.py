@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Optional
 
 import torch
 from PIL import Image
 from timm.data import create_transform
-from timm.data.transforms import MaybePILToTensor
 from torch import Tensor
 from torchvision import transforms
+
+from .augmentation import Augmentation
+from .batch import Batch
+from .erasing import erase
 
 SMALL_IMAGE = 32  # up to this size images are cropped with padding, as is usual for CIFAR, not zoomed into
 
@@ -41,38 +45,71 @@ class ImagePreparation:
             interpolation=self.interpolation,
         )
 
-    def training_transform(
-        self, *, crop_scale: float = 0.35, hflip: float = 0.5, color_jitter: float = 0.2
-    ) -> Callable[[Image.Image], Tensor]:
-        """Light augmentation: crop, flip and colour jitter, to uint8 (3, H, W).
+    def training_transform(self, augmentation: Optional[Augmentation] = None) -> Callable[[Image.Image], Tensor]:
+        """Random crop, flip, colours, to uint8 (3, H, W); erasing is left to `prepare_batch`.
 
         Args:
-            crop_scale: smallest share of the area that a random resized crop may take; 1 leaves the image whole.
-                Up to 32 pixels the crop is instead a random shift by up to an eighth, with padding.
-            hflip: probability of a horizontal flip; 0 where left and right differ (digits, text).
-            color_jitter: strength of the brightness, contrast and saturation changes.
+            augmentation: its strength; None is the light one.
         """
-        if crop_scale >= 1:
+        chosen = augmentation or Augmentation()
+        if chosen.crop_scale >= 1:
             return create_transform((3, *self.size), is_training=True, no_aug=True, use_prefetcher=True)
-        if max(self.size) > SMALL_IMAGE:
-            return create_transform(
-                (3, *self.size),
-                is_training=True,
-                use_prefetcher=True,
-                scale=(crop_scale, 1.0),
-                hflip=hflip,
-                color_jitter=color_jitter,
-                interpolation=self.interpolation,
-            )
-        steps = [
-            transforms.Resize(self.size, interpolation=transforms.InterpolationMode(self.interpolation)),
-            transforms.RandomCrop(self.size, padding=max(self.size) // 8),
-        ]
-        if hflip > 0:
-            steps.append(transforms.RandomHorizontalFlip(hflip))
-        if color_jitter > 0:
-            steps.append(transforms.ColorJitter(color_jitter, color_jitter, color_jitter))
-        return transforms.Compose([*steps, MaybePILToTensor()])
+        transform: transforms.Compose = create_transform(
+            (3, *self.size),
+            is_training=True,
+            use_prefetcher=True,
+            scale=(chosen.crop_scale, 1.0),
+            ratio=chosen.crop_ratio,
+            hflip=chosen.hflip,
+            color_jitter=chosen.color_jitter or None,
+            auto_augment=chosen.auto_augment or None,
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+        )
+        if max(self.size) <= SMALL_IMAGE:
+            transform.transforms[:1] = [
+                transforms.Resize(self.size, interpolation=transforms.InterpolationMode(self.interpolation)),
+                transforms.RandomCrop(self.size, padding=max(self.size) // 8),
+            ]
+        return transform
+
+
+def prepare_batch(
+    batch: Batch,
+    *,
+    preparation: ImagePreparation,
+    device: torch.device,
+    augmentation: Optional[Augmentation] = None,
+    seed: int = 0,
+    channels_last: bool = True,
+) -> Tensor:
+    """The device's half of the pipeline: uint8 to normalised float32, and random erasing where it is asked for.
+
+    The rectangles are functions of (seed, epoch, position) alone, so they are the same for any number of workers and
+    in a resumed run; the noise in them also depends on the kind of device.
+
+    Args:
+        batch: from `make_loader`.
+        preparation: holds the mean and std.
+        device: target.
+        augmentation: of training; None does not erase.
+        seed: of the run.
+        channels_last: memory format of the result.
+    """
+    images = normalise(
+        batch.images, mean=preparation.mean, std=preparation.std, device=device, channels_last=channels_last
+    )
+    if augmentation is None or augmentation.erase_prob == 0:
+        return images
+    return erase(
+        images,
+        positions=batch.positions.tolist(),
+        probability=augmentation.erase_prob,
+        mode=augmentation.erase_mode,
+        seed=seed,
+        epoch=batch.epoch,
+    )
 
 
 def normalise(

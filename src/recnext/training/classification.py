@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from recnext.checkpoints import load
 from recnext.checkpoints.metadata import CheckpointMetadata
 from recnext.checkpoints.saving import describe
-from recnext.data import Batch, ImagePreparation, make_loader, normalise, open_class_folders
+from recnext.data import Augmentation, Batch, ImagePreparation, make_loader, normalise, open_class_folders
 from recnext.data.sampling import EvaluationBatches, TrainBatches, seed_everything
 from recnext.data.transforms import SMALL_IMAGE
 from recnext.errors import RecNextError
@@ -124,7 +124,7 @@ def train_classifier(settings: TrainSettings, *, splits: Splits, console: Option
     settings = replace(settings, model_args=describe(model).model_args)  # a checkpoint may have brought its own
     preparation = _preparation(settings, model)
     splits.train.transform = preparation.training_transform(
-        crop_scale=settings.crop_scale, hflip=settings.hflip, color_jitter=settings.color_jitter
+        Augmentation(crop_scale=settings.crop_scale, hflip=settings.hflip, color_jitter=settings.color_jitter)
     )
     splits.val.transform = preparation.evaluation_transform()
     train_batches = TrainBatches(
