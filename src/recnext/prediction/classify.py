@@ -85,8 +85,8 @@ def classify(
     for name, value in (("topk", topk), ("batch_size", batch_size), ("workers", workers)):
         if value is not None and value < 1:
             raise RecNextError(f"{name}={value} must be 1 or more")
-    names = _class_names(model, class_names)
-    preparation, channels = _preparation(model, image_size)
+    names = class_names_of(model, class_names)
+    preparation, channels = prepared_input(model, image_size)
     device = next(model.parameters()).device
     decode = _Decoder(preparation.evaluation_transform(), grey=channels == 1)
     run = model.eval() if forward is None else forward
@@ -95,7 +95,7 @@ def classify(
         scores: Iterator[tuple[ClassScore, ...]] = iter(())
         if pixels:
             inputs = normalise(torch.stack(pixels), mean=preparation.mean, std=preparation.std, device=device)
-            scores = iter(_top(run(inputs), names, topk))
+            scores = iter(top_classes(run(inputs), names, topk))
         for image, tensor in batch:
             yield Unreadable(image, tensor) if isinstance(tensor, str) else Prediction(image, next(scores))
 
@@ -133,7 +133,8 @@ def _decoded(
         pool.shutdown(cancel_futures=True)
 
 
-def _top(logits: Tensor, names: Sequence[str], topk: int) -> list[tuple[ClassScore, ...]]:
+def top_classes(logits: Tensor, names: Sequence[str], topk: int) -> list[tuple[ClassScore, ...]]:
+    """The likeliest classes of each row of (N, classes) logits."""
     probabilities, indices = logits.float().softmax(dim=1).topk(min(topk, logits.shape[1]))
     return [
         tuple(ClassScore(index, names[index], probability) for index, probability in zip(row, values, strict=True))
@@ -141,7 +142,12 @@ def _top(logits: Tensor, names: Sequence[str], topk: int) -> list[tuple[ClassSco
     ]
 
 
-def _class_names(model: nn.Module, given: Optional[Sequence[str]]) -> Sequence[str]:
+def class_names_of(model: nn.Module, given: Optional[Sequence[str]] = None) -> Sequence[str]:
+    """The classes of a network in the order of its outputs; `given` replaces the checkpoint's names.
+
+    Raises:
+        RecNextError: the network has no classes, or another number of them.
+    """
     classes = int(getattr(model, "num_classes", 0) or 0)
     if classes < 1:
         raise RecNextError("this network has no classes: load it with a classifier")
@@ -154,7 +160,12 @@ def _class_names(model: nn.Module, given: Optional[Sequence[str]]) -> Sequence[s
     return names
 
 
-def _preparation(model: nn.Module, image_size: Optional[tuple[int, int]]) -> tuple[ImagePreparation, int]:
+def prepared_input(model: nn.Module, image_size: Optional[tuple[int, int]] = None) -> tuple[ImagePreparation, int]:
+    """How a network's images are prepared, and how many channels it takes: 1 (grey) or 3 (RGB).
+
+    Raises:
+        RecNextError: it takes another number of channels.
+    """
     config = resolve_model_data_config(model)
     _, *size = config["input_size"]
     channels = int(getattr(model, "in_chans", config["input_size"][0]))
