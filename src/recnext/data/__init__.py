@@ -4,6 +4,7 @@ from .augmentation import Augmentation
 from .batch import Batch
 from .folders import ClassFolder, ClassFolders, open_class_folders
 from .loading import make_loader
+from .sources import DataSplits, open_dataset, open_split
 from .transforms import ImagePreparation, normalise, prepare_batch
 
 __all__ = [
@@ -11,9 +12,12 @@ __all__ = [
     "Batch",
     "ClassFolder",
     "ClassFolders",
+    "DataSplits",
     "ImagePreparation",
     "make_loader",
     "normalise",
     "open_class_folders",
+    "open_dataset",
+    "open_split",
     "prepare_batch",
 ]

@@ -1,9 +1,12 @@
 """What the loader hands over."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
+
+from .sampling import SampleKey
 
 
 class Batch(NamedTuple):
@@ -20,3 +23,28 @@ class Batch(NamedTuple):
     names: tuple[str, ...] = ()
     positions: Tensor = torch.empty(0, dtype=torch.int64)
     epoch: int = 0
+
+
+class KeyedSample(NamedTuple):
+    """A decoded image, or why there is none."""
+
+    image: Optional[Tensor]
+    label: Any
+    unreadable: Optional[str]
+    name: str
+    key: SampleKey
+
+
+def collate(samples: Sequence[KeyedSample]) -> Batch:
+    """Stacks what could be read."""
+    kept = [sample for sample in samples if sample.image is not None]
+    return Batch(
+        torch.stack([sample.image for sample in kept if sample.image is not None])
+        if kept
+        else torch.empty(0, 3, 1, 1, dtype=torch.uint8),
+        torch.tensor([sample.label for sample in kept], dtype=torch.int64),
+        tuple(sample.unreadable for sample in samples if sample.unreadable is not None),
+        tuple(sample.name for sample in kept),
+        torch.tensor([sample.key.position for sample in kept], dtype=torch.int64),
+        samples[0].key.epoch,
+    )

@@ -1,12 +1,11 @@
 """Class folders: ``DATA/train/<class>/*`` and ``DATA/val/<class>/*``, any depth below a class."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
@@ -17,39 +16,28 @@ from .images import UnreadableImageError, read_image
 _SHOWN = 8  # class names listed in an error
 
 
-class ClassFolder(Dataset[tuple[Any, int]]):
-    """The images of one split.
+class ImageFiles(Dataset[tuple[Any, int]]):
+    """Images by path, with labels.
 
     Args:
-        root: folder that holds one folder a class.
-        class_names: the classes, in the order of the labels; folders of other names are left out.
+        samples: (path, label) pairs.
+        class_names: in the order of the labels.
         transform: applied to each RGB `PIL.Image`.
-
-    Raises:
-        RecNextError: a class has no images.
+        root: what to call the data set in messages.
     """
 
     def __init__(
         self,
-        root: Path,
+        samples: Sequence[tuple[str, int]],
         *,
         class_names: Sequence[str],
-        transform: Optional[Callable[[Image.Image], Tensor]] = None,
+        transform: Optional[Callable[[Image.Image], Any]] = None,
+        root: Union[str, Path] = "images",
     ) -> None:
-        self.root = root
+        self.samples = list(samples)
         self.class_names = tuple(class_names)
         self.transform = transform
-        labels = {name: label for label, name in enumerate(class_names) if (root / name).is_dir()}
-        self.samples: list[tuple[str, int]] = make_dataset(
-            str(root), labels, extensions=IMG_EXTENSIONS, allow_empty=True
-        )
-        with_images = {label for _, label in self.samples}
-        empty = [name for name, label in labels.items() if label not in with_images]
-        if empty:
-            raise RecNextError(
-                f"no images in {_listed([str(root / name) for name in empty])}: "
-                f"expected files ending in {' '.join(IMG_EXTENSIONS)}"
-            )
+        self.root = root
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -72,6 +60,42 @@ class ClassFolder(Dataset[tuple[Any, int]]):
         return self.samples[index][0]
 
 
+class ClassFolder(ImageFiles):
+    """The images of one split.
+
+    Args:
+        root: folder that holds one folder a class.
+        class_names: the classes, in the order of the labels; folders of other names are left out.
+        transform: applied to each RGB `PIL.Image`.
+        labels: label of each folder, where several folders or other names than `class_names` are meant.
+
+    Raises:
+        RecNextError: a class has no images.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        class_names: Sequence[str],
+        transform: Optional[Callable[[Image.Image], Any]] = None,
+        labels: Optional[Mapping[str, int]] = None,
+    ) -> None:
+        wanted = labels or {name: label for label, name in enumerate(class_names)}
+        folders = {name: number for number, name in enumerate(wanted) if (root / name).is_dir()}
+        found = make_dataset(str(root), folders, extensions=IMG_EXTENSIONS, allow_empty=True) if folders else []
+        with_images = {number for _, number in found}
+        empty = [name for name, number in folders.items() if number not in with_images]
+        if empty:
+            raise RecNextError(
+                f"no images in {_listed([str(root / name) for name in empty])}: "
+                f"expected files ending in {' '.join(IMG_EXTENSIONS)}"
+            )
+        label_of = list(wanted.values())
+        samples = [(path, label_of[number]) for path, number in found]
+        super().__init__(samples, class_names=class_names, transform=transform, root=root)
+
+
 @dataclass(frozen=True)
 class ClassFolders:
     """Both splits of a tree and their common classes."""
@@ -84,8 +108,8 @@ class ClassFolders:
 def open_class_folders(
     root: Path,
     *,
-    train_transform: Optional[Callable[[Image.Image], Tensor]] = None,
-    val_transform: Optional[Callable[[Image.Image], Tensor]] = None,
+    train_transform: Optional[Callable[[Image.Image], Any]] = None,
+    val_transform: Optional[Callable[[Image.Image], Any]] = None,
 ) -> ClassFolders:
     """Opens ``root/train`` and ``root/val``; labels follow the sorted folder names.
 
@@ -121,8 +145,24 @@ def find_class_names(root: Path) -> tuple[str, ...]:
     _require_folder(root)
     names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not names:
+        require_sorted_validation(root)
         raise RecNextError(f"{root} holds no class folders: expected {root}/<class>/*, one folder a class")
     return tuple(names)
+
+
+def require_sorted_validation(root: Path) -> None:
+    """Refuses ImageNet's validation images as they come out of the archive, without class folders.
+
+    Raises:
+        RecNextError: they lie in `root` itself.
+    """
+    flat = next(root.glob("ILSVRC2012_val_*.JPEG"), None)
+    if flat is not None:
+        raise RecNextError(
+            f"{root} holds ImageNet's validation images without class folders ({flat.name}): sort them into "
+            f"{root}/<wnid>/; torchvision.datasets.ImageNet(root, split='val') does it from ILSVRC2012_img_val.tar "
+            "and ILSVRC2012_devkit_t12.tar.gz"
+        )
 
 
 def evaluation_root(root: Path) -> Path:

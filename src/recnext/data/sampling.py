@@ -111,6 +111,8 @@ class EvaluationBatches(Sampler[list[SampleKey]]):
         super().__init__()
         self.indices = range(rank, length, world_size)
         self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)

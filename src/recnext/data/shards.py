@@ -1,0 +1,204 @@
+"""Shards to stream: tar files as webdataset writes them, and Hugging Face data sets, described by timm's readers."""
+
+import json
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Optional
+
+from recnext.errors import MissingExtraError, RecNextError
+
+from .records import hf_class_names, require_datasets, with_hf_split
+from .streams import Record
+
+INDEX = "_info.json"  # timm's name and format, with "class_names" added
+_IMAGES = ("jpg", "jpeg", "png", "webp", "JPEG")
+
+
+class TarShards:
+    """Tar files of ``<key>.jpg`` and ``<key>.cls`` pairs, local or behind any address that webdataset opens.
+
+    Args:
+        root: folder or address that holds the files and ``_info.json``.
+        split: "train" or "val" ("validation" is taken for it).
+
+    Raises:
+        RecNextError: there is no such index or split.
+        MissingExtraError: webdataset is not installed.
+    """
+
+    def __init__(self, root: str, *, split: str) -> None:
+        if find_spec("webdataset") is None:
+            raise MissingExtraError("webdataset", "data", f"reading {root}")
+        from timm.data.readers.reader_wds import ReaderWds
+
+        folder = Path(root)
+        if folder.is_dir() and not (folder / INDEX).is_file():
+            raise RecNextError(f"{root} has no {INDEX}, which names and counts the shards: recnext data index {root}")
+        wanted = ("train",) if split == "train" else ("val", "validation", "valid", "test")
+        for name in wanted:
+            try:
+                reader = ReaderWds(root, split=name)
+                break
+            except RuntimeError:  # no such split
+                continue
+        else:
+            raise RecNextError(f"{root}/{INDEX} lists no split {' or '.join(wanted)}")
+        names = reader.info.get("class_names")
+        if not names:
+            raise RecNextError(f"{root}/{INDEX} has no 'class_names', a list in the order of the labels: add it")
+        self.root = f"{root} ({name})"
+        self.class_names = tuple(map(str, names))
+        self.images = int(reader.split_info.num_samples)
+        self.files = [f"{root}/{file}" for file in reader.split_info.filenames]
+
+    def __len__(self) -> int:
+        return self.images
+
+    @property
+    def shards(self) -> int:
+        """Tar files."""
+        return len(self.files)
+
+    def read(self, shard: int) -> Iterator[Record]:
+        """The records of one tar file."""
+        return read_tar(self.files[shard])
+
+
+def read_tar(url: str) -> Iterator[Record]:
+    """The records of one tar file; where it is damaged or cannot be opened, a last one says so."""
+    from webdataset.tariterators import tarfile_samples
+
+    try:
+        for sample in tarfile_samples([{"url": url}]):
+            yield _record(sample, url)
+    except Exception as error:  # tarfile, the network and webdataset raise errors of many kinds
+        reason = str(error.args[0] if error.args else error) or type(error).__name__
+        yield Record(url, None, -1, f"the shard ends here: {reason.splitlines()[0]}")
+
+
+def _record(sample: Mapping[str, Any], url: str) -> Record:
+    name = f"{url}:{sample['__key__']}"
+    data = next((sample[suffix] for suffix in _IMAGES if suffix in sample), None)
+    if data is None or "cls" not in sample:
+        return Record(name, None, -1, "no .jpg, .png or .webp in the shard" if data is None else "no .cls beside it")
+    label = sample["cls"].strip()
+    if not label.isdigit():
+        return Record(name, None, -1, f"its .cls holds {label[:20]!r}: expected the number of a class")
+    return Record(name, data, int(label))
+
+
+def write_index(root: Path, *, class_names: tuple[str, ...] = ()) -> dict[str, tuple[int, int]]:
+    """Counts local shards and writes ``_info.json``: ``*train*.tar`` are for training, ``*val*.tar`` for evaluation.
+
+    Args:
+        root: folder of the shards.
+        class_names: in the order of the labels; by default their numbers.
+
+    Returns:
+        Shards and images of each split.
+
+    Raises:
+        RecNextError: there are no shards, one is damaged, or a label has no name.
+    """
+    splits: dict[str, Any] = {}
+    largest = -1
+    for split, word in (("train", "train"), ("validation", "val")):
+        files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.tar") if word in path.name)
+        if not files:
+            continue
+        lengths = []
+        for file in files:
+            labels = [record.label for record in _whole(read_tar(str(root / file)))]
+            lengths.append(len(labels))
+            largest = max([largest, *labels])
+        splits[split] = {
+            "name": split,
+            "num_samples": sum(lengths),
+            "filenames": files,
+            "shard_lengths": lengths,
+        }
+    if not splits:
+        raise RecNextError(f"{root} holds no shards: expected files such as train-0000.tar and val-0000.tar")
+    if class_names and largest >= len(class_names):
+        raise RecNextError(f"{root} has labels up to {largest}, but {len(class_names)} class names are given")
+    names = list(class_names) or [str(label) for label in range(largest + 1)]
+    (root / INDEX).write_text(json.dumps({"splits": splits, "class_names": names}, indent=1), encoding="utf-8")
+    return {name: (len(split["filenames"]), split["num_samples"]) for name, split in splits.items()}
+
+
+def _whole(records: Iterator[Record]) -> Iterator[Record]:
+    for record in records:
+        if record.data is None:
+            raise RecNextError(f"{record.name}: {record.problem}")
+        yield record
+
+
+class HfShards:
+    """A Hugging Face data set read over the network, or parquet files in a folder, without a copy on disk.
+
+    Args:
+        name: on the hub, or a folder; columns "image" and "label".
+        split: "train" or "val".
+
+    Raises:
+        RecNextError: there is no such data set, split or column, or its length is not known.
+        MissingExtraError: `datasets` is not installed.
+    """
+
+    def __init__(self, name: str, *, split: str) -> None:
+        require_datasets(name)
+        from datasets import Image
+        from timm.data.readers.reader_hfids import ReaderHfids
+
+        folder = Path(name)
+
+        def make(chosen: str) -> Any:
+            return ReaderHfids(name, split=chosen, num_samples=_parquet_rows(_parquet_files(folder, chosen)))
+
+        reader = with_hf_split(name, split, make)
+        self.root = f"{name} ({reader.split})"
+        self.data = reader.builder.as_streaming_dataset(split=reader.split).cast_column("image", Image(decode=False))
+        self.images = int(reader.num_samples)
+        names = list(reader.class_to_idx) or _parquet_class_names(_parquet_files(folder, reader.split))
+        self.class_names = hf_class_names(names, name)
+
+    def __len__(self) -> int:
+        return self.images
+
+    @property
+    def shards(self) -> int:
+        """Files."""
+        return int(self.data.num_shards)
+
+    def read(self, shard: int) -> Iterator[Record]:
+        """The records of one file."""
+        part = self.data.shard(num_shards=self.shards, index=shard)
+        for number, row in enumerate(part):
+            image = row["image"]
+            name = f"{self.root} shard {shard}: {image.get('path') or number}"
+            data = image.get("bytes")
+            if data is None and image.get("path"):
+                data = Path(image["path"]).read_bytes()
+            yield Record(name, data, int(row["label"]), "" if data is not None else "no image in this row")
+
+
+def _parquet_files(folder: Path, split: str) -> list[Path]:
+    """A local folder's files of a split; none for data sets on the hub, which tells what they would."""
+    return sorted(path for path in folder.rglob("*.parquet") if split in path.relative_to(folder).as_posix())
+
+
+def _parquet_rows(files: list[Path]) -> Optional[int]:
+    from pyarrow.parquet import read_metadata
+
+    return sum(read_metadata(path).num_rows for path in files) or None
+
+
+def _parquet_class_names(files: list[Path]) -> list[str]:
+    if not files:
+        return []
+    from datasets import Features
+    from pyarrow.parquet import read_schema
+
+    label = Features.from_arrow_schema(read_schema(files[0])).get("label")
+    return list(getattr(label, "names", None) or ())

@@ -1,0 +1,90 @@
+"""One way to name data: a folder of class folders, or ``kind:place`` for everything else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recnext.errors import RecNextError
+
+from .folders import open_class_folders
+from .imagenet import open_imagenet
+from .known import Cifar, open_flowers, open_inaturalist
+from .records import open_hf, open_tars
+from .shards import HfShards, TarShards
+from .streams import StreamSource
+
+# kind -> (what the place is, how a split of it is opened)
+_KINDS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
+    "imagenet": ("ROOT", lambda place, split: open_imagenet(Path(place), split=split)),
+    "cifar10": ("ROOT", lambda place, split: Cifar(Path(place), classes=10, split=split)),
+    "cifar100": ("ROOT", lambda place, split: Cifar(Path(place), classes=100, split=split)),
+    "flowers102": ("ROOT", lambda place, split: open_flowers(Path(place), split=split)),
+    "inat2018": ("ROOT", lambda place, split: open_inaturalist(Path(place), year=2018, split=split)),
+    "inat2019": ("ROOT", lambda place, split: open_inaturalist(Path(place), year=2019, split=split)),
+    "tar": ("ROOT", lambda place, split: open_tars(Path(place), split=split)),
+    "hfds": ("NAME", lambda place, split: open_hf(place, split=split)),
+    "hfids": ("NAME", lambda place, split: StreamSource(HfShards(place, split=split))),
+    "wds": ("ROOT", lambda place, split: StreamSource(TarShards(place, split=split))),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSplits:
+    """What to train on, what to evaluate on, and the names of the labels.
+
+    `train` and `val` have a settable ``transform``, a length and class names, and go into `make_loader`.
+    """
+
+    train: Any
+    val: Any
+    class_names: tuple[str, ...]
+    source: str
+
+
+def kind_of(spec: str) -> tuple[str, str]:
+    """(kind, place) of a data set's name; the kind of folders is "".
+
+    Raises:
+        RecNextError: there is no such kind.
+    """
+    kind, colon, place = spec.partition(":")
+    if not colon or len(kind) < 2 or Path(spec).exists():  # C:\\ is a folder, too
+        return "", spec
+    if kind not in _KINDS:
+        shown = ", ".join(f"{name}:{what}" for name, (what, _) in _KINDS.items())
+        raise RecNextError(f"there is no kind of data {kind!r} (in {spec!r}): expected a folder, or one of {shown}")
+    if not place:
+        raise RecNextError(f"{spec!r} names no place: expected {kind}:{_KINDS[kind][0]}")
+    return kind, place
+
+
+def open_dataset(spec: str) -> DataSplits:
+    """Both splits of a data set.
+
+    Args:
+        spec: a folder with train/<class>/* and val/<class>/*; or imagenet:ROOT, cifar10:ROOT, cifar100:ROOT,
+            flowers102:ROOT, inat2018:ROOT, inat2019:ROOT, tar:ROOT, hfds:NAME, hfids:NAME, wds:ROOT.
+
+    Raises:
+        RecNextError: the data is not there or not as it should be, or train and val have other classes.
+    """
+    kind, place = kind_of(spec)
+    if not kind:
+        folders = open_class_folders(Path(place))
+        return DataSplits(train=folders.train, val=folders.val, class_names=folders.class_names, source=spec)
+    train, val = open_split(spec, split="train"), open_split(spec, split="val")
+    if tuple(train.class_names) != tuple(val.class_names):
+        raise RecNextError(f"{spec}: train and val name their classes differently: both need the same, in one order")
+    return DataSplits(train=train, val=val, class_names=tuple(train.class_names), source=spec)
+
+
+def open_split(spec: str, *, split: str) -> Any:
+    """One split, "train" or "val", of a data set of a kind; folders are opened by `open_dataset`.
+
+    Raises:
+        RecNextError: as `open_dataset`.
+    """
+    kind, place = kind_of(spec)
+    assert kind, spec
+    return _KINDS[kind][1](place, split)
