@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 
 import pytest
@@ -28,7 +27,7 @@ def test_train_then_resume_says_what_it_does(data, tmp_path, capsys):
     run = tmp_path / "run"
     assert dispatch(["train", data, *TINY, f"--output={run}"]) == 0
     printed = capsys.readouterr().out
-    assert "batch 10 → lr 0.001 (from scratch: 1e-3 * max(batch, 512) / 512); 1 epochs of 3 steps" in printed
+    assert "batch 10 → lr 0.001 (from scratch: 0.001 * max(batch, 512) / 512); 1 epoch of 3 steps" in printed
     assert "epoch 1/1  loss" in printed
     assert f"{run / 'best.safetensors'}" in printed
     metadata = read_metadata(run / "best.safetensors")
@@ -50,20 +49,21 @@ def test_mistakes_are_one_line_and_exit_2(data, tmp_path, capsys):
         assert captured.err.count("\n") == 1
 
 
-def test_sigterm_exits_143_with_one_line(data, tmp_path, capsys, monkeypatch):
+def test_a_stop_exits_143_with_one_line(data, tmp_path, capsys, monkeypatch):
+    """As SIGTERM does; tests/training/test_signals.py sends the signal itself, to a process of its own."""
     from recnext.training.loop import _Loop
 
     original = _Loop.train_step
 
-    def signalled(self, batch):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, batch)
+    def signalled(self, group):
+        self.stop.note(signal.SIGTERM)
+        return original(self, group)
 
     monkeypatch.setattr(_Loop, "train_step", signalled)
     run = tmp_path / "run"
     assert dispatch(["train", data, *TINY, f"--output={run}"]) == 143
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == f"stopped in epoch 1 after step 1, saved in {run}: --resume goes on from there"
+    assert lines[-1] == f"stopped in epoch 1/1 after step 1, saved in {run}: --resume goes on from there"
     assert (run / "state.pt").exists()
 
 

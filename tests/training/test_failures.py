@@ -88,7 +88,7 @@ def test_an_unreadable_image_in_the_evaluation_is_an_error(digit_folders, tmp_pa
         ({"lr": 0.0}, "--lr is 0.0: expected above 0"),
         ({"lr": float("nan")}, "--lr is nan"),
         ({"crop_scale": 0.0}, "--crop-scale is 0.0"),
-        ({"hflip": 1.5}, "--hflip is 1.5: expected from 0 to 1"),
+        ({"hflip": 1.5}, "--hflip is 1.5: expected a probability from 0 to 1"),
     ],
 )
 def test_settings_are_checked(changes, message):
@@ -126,7 +126,7 @@ def test_device_and_precision_are_checked():
 
 
 def test_learning_rate_rule_is_explained():
-    assert TrainSettings(pretrained=True).peak_lr(1024) == (0.002, "batch 1024 → lr 0.002 (1e-3 * batch / 512)")
+    assert TrainSettings(pretrained=True).peak_lr(1024) == (0.002, "batch 1024 → lr 0.002 (0.001 * batch / 512)")
     assert TrainSettings().peak_lr(64)[0] == 1e-3
     assert TrainSettings().peak_lr(1024)[0] == 2e-3
     assert TrainSettings(lr=0.3).peak_lr(8) == (0.3, "batch 8 → lr 0.3 (as given)")

@@ -18,7 +18,7 @@ from recnext.training.loop import _Loop
 from recnext.training.run_folder import RunFolder
 from training.runs import settings
 
-MEASURED = ("seconds", "images_per_second")  # times differ, nothing else may
+MEASURED = ("seconds", "images_per_second", "peak_memory_mib")  # times differ, nothing else may
 OPTIONS = {"ema": True, "lr": 0.01, "model_args": {"drop_path_rate": 0.2}}
 
 
@@ -50,10 +50,10 @@ class Killed(Exception):
 def killed_after(monkeypatch, steps):
     original = _Loop.train_step
 
-    def counted(self, batch):
-        if self.epoch * self.steps + self.step == steps:
+    def counted(self, group):
+        if self.done == steps:
             raise Killed
-        return original(self, batch)
+        return original(self, group)
 
     monkeypatch.setattr(_Loop, "train_step", counted)
 
@@ -77,10 +77,10 @@ def test_signal_in_mid_epoch_saves_and_resumes(train, tmp_path, monkeypatch, who
     folder = tmp_path / "run"
     original = _Loop.train_step
 
-    def signalled(self, batch):
-        if (self.epoch, self.step) == (1, 1):
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, batch)
+    def signalled(self, group):
+        if (self.period, self.step) == (1, 1):
+            self.stop.note(signal.SIGTERM)
+        return original(self, group)
 
     with monkeypatch.context() as patch:
         patch.setattr(_Loop, "train_step", signalled)
@@ -96,7 +96,7 @@ def test_signal_during_evaluation_saves_the_trained_epoch(train, tmp_path, monke
     original = _Loop.evaluate
 
     def signalled(self):
-        os.kill(os.getpid(), signal.SIGINT)
+        self.stop.note(signal.SIGINT)
         return original(self)
 
     with monkeypatch.context() as patch:

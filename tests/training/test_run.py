@@ -26,7 +26,7 @@ def run_folder(tmp_path_factory, digit_folders):
 def test_files_of_a_run(run_folder):
     names = {path.name for path in run_folder.iterdir()}
     weights = {"best.safetensors", "last.safetensors", "best_ema.safetensors", "last_ema.safetensors"}
-    assert names == weights | {"config.yaml", "metrics.jsonl", "summary.json", "state.pt", "curves.png"}
+    assert names == weights | {"config.yaml", "recipe.yaml", "metrics.jsonl", "summary.json", "state.pt", "curves.png"}
 
 
 def test_metrics_and_summary(run_folder):
@@ -89,8 +89,8 @@ def test_learning_rate_of_every_step_is_warm_up_then_cosine(train, tmp_path, mon
     rates = []
     original = _Loop.train_step
 
-    def recorded(self, batch):
-        result = original(self, batch)
+    def recorded(self, group):
+        result = original(self, group)
         rates.append(self.lr)
         return result
 
@@ -108,7 +108,7 @@ def test_learning_rate_of_every_step_is_warm_up_then_cosine(train, tmp_path, mon
 
 def test_no_decay_on_norms_and_biases(train, tmp_path, monkeypatch):
     groups = []
-    original = _Loop.run_epochs
+    original = _Loop.run_periods
 
     def recorded(self):
         groups.extend(
@@ -116,7 +116,7 @@ def test_no_decay_on_norms_and_biases(train, tmp_path, monkeypatch):
         )
         return original(self)
 
-    monkeypatch.setattr(_Loop, "run_epochs", recorded)
+    monkeypatch.setattr(_Loop, "run_periods", recorded)
     train(tmp_path / "run", epochs=1)
     decayed = dict(groups)
     assert set(decayed) == {0.0, 0.025}
@@ -126,13 +126,13 @@ def test_no_decay_on_norms_and_biases(train, tmp_path, monkeypatch):
 
 def test_fine_tuning_starts_from_the_weights_and_keeps_them_where_they_fit(train, run_folder, tmp_path, monkeypatch):
     started = {}
-    original = _Loop.run_epochs
+    original = _Loop.run_periods
 
     def recorded(self):
         started.update({key: value.clone() for key, value in self.raw.state_dict().items()})
         return original(self)
 
-    monkeypatch.setattr(_Loop, "run_epochs", recorded)
+    monkeypatch.setattr(_Loop, "run_periods", recorded)
     train(tmp_path / "tuned", checkpoint=str(run_folder), epochs=1)
     best = load_file(run_folder / "best.safetensors")
     assert all(torch.equal(started[key], best[key]) for key in best)

@@ -1,8 +1,20 @@
 """Arguments as a command line has them: dashes between words, switches without a value, several files in a row."""
 
-from typing import Any, get_args, get_origin
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any, Literal, Optional, get_args, get_origin
 
 from jsonargparse import ActionYesNo, ArgumentParser
+
+from .recipes import with_paths
+
+_CURRENT: ContextVar[tuple["Parser", list[str]]] = ContextVar("current")
+
+
+def given_arguments() -> set[str]:
+    """Names of the parameters that the running command's arguments, or its ``--config``, give."""
+    parser, arguments = _CURRENT.get()
+    return set(super(Parser, parser).parse_args(arguments, defaults=False).as_dict())
 
 
 class Parser(ArgumentParser):
@@ -10,8 +22,32 @@ class Parser(ArgumentParser):
 
     ``batch_size`` becomes ``--batch-size`` (``--batch_size`` works too), a bool the switches ``--resume`` and
     ``--no-resume``, a required list one or more positional values, and a list
-    that is empty by default any number of them.
+    that is empty by default any number of them. A switch that also takes a word (``--resume``, ``--resume auto``) does
+    so before other arguments too. ``--config`` takes a recipe's name.
     """
+
+    def parse_args(self, args: Optional[Sequence[str]] = None, *rest: Any, **options: Any) -> Any:  # type: ignore[override]
+        """Parses, as argparse does."""
+        if args is not None:
+            args = with_paths(self._with_values(args))
+            _CURRENT.set((self, args))
+        return super().parse_args(args, *rest, **options)
+
+    def _with_values(self, arguments: Sequence[str]) -> list[str]:
+        """Gives the switches that may have a word one: theirs, or true."""
+        result = list(arguments)
+        for index in range(len(result) - 1, -1, -1):
+            words = self._words.get(result[index])
+            if words is not None:
+                follows = index + 1 < len(result) and result[index + 1] in words
+                result[index] += f"={result.pop(index + 1) if follows else 'true'}"
+        return result
+
+    @property
+    def _words(self) -> dict[str, list[str]]:
+        """The words that a switch may have."""
+        found: dict[str, list[str]] = self.__dict__.setdefault("_switch_words", {})
+        return found
 
     def add_argument(self, *names: str, **options: Any) -> Any:
         """Adds an argument, as argparse does."""
@@ -23,6 +59,10 @@ class Parser(ArgumentParser):
         if len(names) == 1 and names[0].startswith("--") and not names[0].startswith("--print_"):
             if "_" in names[0]:
                 names = (names[0].replace("_", "-"), names[0])
+            choices = get_args(getattr(options.get("action"), "_typehint", kind))
+            if bool in choices:
+                literals = [get_args(choice) for choice in choices if get_origin(choice) is Literal]
+                self._words[names[0]] = [word for choice in literals for word in choice]
             if kind is bool:
                 del options["type"]
                 options |= {"action": ActionYesNo(yes_prefix="", no_prefix="no-"), "nargs": 0}

@@ -1,10 +1,12 @@
 """`recnext train`."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from recnext.cli.parser import given_arguments
 from recnext.training import TrainSettings, train_on_folders
 
 
@@ -19,11 +21,12 @@ def run(data: str, **settings: Any) -> int:
     """
     chosen = TrainSettings(**settings)
     console = Console()
-    result = train_on_folders(chosen, data=Path(data), console=console)
+    given = given_arguments() & {entry.name for entry in fields(TrainSettings)}
+    result = train_on_folders(chosen, data=Path(data), given=given, console=console)
     if result.interrupted is not None:
-        epoch, step = result.position
+        _, step = result.position
         console.print(
-            f"stopped in epoch {epoch + 1} after step {step}, saved in {chosen.folder}: --resume goes on from there",
+            f"stopped in {result.where} after step {step}, saved in {chosen.folder}: --resume goes on from there",
             highlight=False,
             soft_wrap=True,
         )

@@ -2,6 +2,7 @@
 
 from .classification import ClassificationTask, train_classifier, train_on_folders
 from .loop import fit
+from .loop_settings import LoopSettings
 from .result import TrainingResult
 from .settings import TrainSettings
 from .splits import Splits
@@ -9,6 +10,7 @@ from .task import Task
 
 __all__ = [
     "ClassificationTask",
+    "LoopSettings",
     "Splits",
     "Task",
     "TrainSettings",

@@ -14,6 +14,7 @@ from recnext.data import ImagePreparation
 from recnext.data.sampling import TrainBatches
 from recnext.data.transforms import SMALL_IMAGE
 
+from .loop_settings import counted
 from .result import TrainingResult
 from .settings import TrainSettings
 from .splits import Splits
@@ -31,7 +32,7 @@ def run_config(
     model: nn.Module,
 ) -> dict[str, Any]:
     """The content of ``config.yaml``."""
-    global_batch = batches.batch_size * batches.world_size
+    global_batch = batches.batch_size * batches.world_size * settings.accumulate
     lr, rule = settings.peak_lr(global_batch)
     return {
         "settings": settings.to_dict(),
@@ -61,19 +62,27 @@ def run_config(
     }
 
 
-def announce(console: Console, *, config: dict[str, Any], batches: TrainBatches, folder: Path) -> None:
-    """Prints what is about to happen, the learning-rate rule among it."""
+def announce(console: Console, *, config: dict[str, Any], batches: TrainBatches, folder: Path, note: str = "") -> None:
+    """Prints what is about to happen, the learning-rate rule among it, and `note`."""
     settings = config["settings"]
+    steps = len(batches) // settings["accumulate"]
+    length = counted(settings["epochs"], "epoch") + f" of {counted(steps, 'step')}"
+    if settings["steps"] is not None:
+        length = counted(settings["steps"], "step")
     start = settings["checkpoint"] or ("published weights" if settings["pretrained"] else "scratch")
     precision = "fp32" if config["precision"] == "no" else config["precision"]
     lines = [
         f"{settings['model']} from {start}, {config['parameters'] / 1e6:.2f} M parameters, "
         f"{len(config['class_names'])} classes at {settings['image_size']} px",
         f"{config['train_images']} images to train on, {config['val_images']} to evaluate on, in {config['data']}",
-        f"{config['lr_rule']}; {settings['epochs']} epochs of {len(batches)} steps, "
-        f"{config['device']}, {precision}, {config['processes']} process{'es' * (config['processes'] > 1)}",
+        f"{config['lr_rule']}; {length}, "
+        f"{config['device']}, {precision}, {counted(config['processes'], 'process', 'es')}",
         f"run folder: {folder}",
     ]
+    if settings["teacher"]:
+        lines.append(f"teacher: {settings['teacher']}, {settings['distillation']} distillation")
+    if note:
+        lines.append(note)
     if batches.batch_size < settings["batch_size"]:
         lines.append(f"batch lowered from {settings['batch_size']} to {batches.batch_size}: there are no more images")
     if start == "scratch" and settings["image_size"] > SMALL_IMAGE:
@@ -90,7 +99,7 @@ def summarise(config: dict[str, Any], *, result: TrainingResult) -> dict[str, An
         "data": config["data"],
         "classes": len(config["class_names"]),
         "parameters": config["parameters"],
-        "epochs": len(records),
+        "epochs": records[-1]["epoch"] + 1,
         "best_epoch": result.best["epoch"],
         "best": {key: result.best[key] for key in ("top1", "top5", "val_loss")},
         "last": {key: records[-1][key] for key in ("top1", "top5", "val_loss", "train_loss")},

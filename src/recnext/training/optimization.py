@@ -1,38 +1,42 @@
-"""Optimizer and schedule from the settings, both timm's."""
+"""Optimizer and gradient clipping from the settings, both timm's."""
 
+from collections.abc import Iterable
+
+import torch
 from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
-from timm.scheduler.scheduler import Scheduler
-from torch import nn
+from timm.utils.agc import adaptive_clip_grad
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .settings import TrainSettings
-
-_WARMUP_LR = 1e-6
+from .loop_settings import LoopSettings
 
 
-def make_optimizer(
-    model: nn.Module, settings: TrainSettings, *, global_batch: int, steps: int
-) -> tuple[Optimizer, Scheduler]:
-    """AdamW without decay on biases and 1-D parameters, and a cosine with linear warm-up, stepped by update.
+def make_optimizer(model: nn.Module, settings: LoopSettings, *, lr: float) -> Optimizer:
+    """AdamW; its groups part what decays from what does not, and the layers where they learn at different rates.
 
     Args:
-        model: on its device.
+        model: on its device, all of it trainable.
         settings: of the run.
-        global_batch: images a step over all processes.
-        steps: in an epoch.
+        lr: at the peak.
     """
-    optimizer = create_optimizer_v2(
-        model, opt="adamw", lr=settings.peak_lr(global_batch)[0], weight_decay=settings.weight_decay
+    return create_optimizer_v2(
+        model,
+        opt="adamw",
+        lr=lr,
+        weight_decay=settings.weight_decay,
+        filter_bias_and_bn=not settings.decay_all,
+        layer_decay=settings.layer_decay,
+        betas=(0.9, 0.999),
+        eps=1e-8,
     )
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched="cosine",
-        num_epochs=settings.epochs,
-        warmup_epochs=settings.warmup,  # type: ignore[arg-type]
-        warmup_lr=_WARMUP_LR,
-        min_lr=settings.min_lr,
-        step_on_epochs=False,
-        updates_per_epoch=steps,
-    )
-    return optimizer, scheduler
+
+
+def clip_gradients(parameters: Iterable[Tensor], settings: LoopSettings) -> None:
+    """Clips in place, as `settings.clip` says; the gradients are unscaled.
+
+    Source: adaptive clipping is that of Brock et al. (arXiv 2102.06171), here on all parameters, the last ones too.
+    """
+    if settings.clip == "agc":
+        adaptive_clip_grad(list(parameters), clip_factor=settings.clip_value)
+    elif settings.clip == "norm":
+        torch.nn.utils.clip_grad_norm_(list(parameters), settings.clip_value)

@@ -11,7 +11,7 @@ _TRAIN, _VAL, _EMA = "#7f8c8d", "#1f5fa8", "#d35400"
 
 
 def draw_curves(path: Path, records: Sequence[Record]) -> None:
-    """Draws loss, accuracy and learning rate over epochs.
+    """Draws loss, accuracy and learning rate over epochs; over steps where several records fall into one epoch.
 
     Args:
         path: of the PNG.
@@ -21,13 +21,16 @@ def draw_curves(path: Path, records: Sequence[Record]) -> None:
         MissingExtraError: matplotlib is not installed.
     """
     epochs = [record["epoch"] + 1 for record in records]
+    unit = "epoch"
+    if len({*epochs}) < len(epochs):
+        epochs, unit = [record["step"] for record in records], "step"
     marker = "o" if len(epochs) <= 30 else ""
 
     with figure(path, 10, 3.2) as drawing:
         loss, accuracy, rate = drawing.subplots(1, 3)
         for axes, title in ((loss, "loss"), (accuracy, "accuracy, %"), (rate, "learning rate")):
             axes.set_title(title)
-            axes.set_xlabel("epoch")
+            axes.set_xlabel(unit)
             axes.grid(alpha=0.25)
             axes.xaxis.get_major_locator().set_params(integer=True)
         for axes, key, label, color in (

@@ -1,5 +1,7 @@
 """What a run shows on the terminal: a bar for the whole run, and a line an epoch that stays."""
 
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 from rich.console import Console
@@ -7,21 +9,25 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from .run_folder import Record
 
+_SECONDS_BETWEEN_LINES = 60.0  # in a log file, which has no bar
+
 
 class RunProgress:
-    """A context manager around the epochs.
+    """A context manager around the run.
 
     Args:
         console: where to; None stays silent (as all processes but the first do).
-        epochs: of the whole run.
-        steps: in an epoch.
+        total: optimizer steps of the whole run.
         position: steps done before, in a resumed run.
+        where: the position in words.
     """
 
-    def __init__(self, console: Optional[Console], *, epochs: int, steps: int, position: int = 0) -> None:
+    def __init__(
+        self, console: Optional[Console], *, total: int, position: int = 0, where: Callable[[], str] = lambda: ""
+    ) -> None:
         self.console = console
-        self.epochs = epochs
-        live = console is not None and console.is_terminal
+        self.where = where
+        self.live = console is not None and console.is_terminal
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
@@ -31,9 +37,11 @@ class RunProgress:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            disable=not live,
+            disable=not self.live,
         )
-        self.task: TaskID = self.bar.add_task("", total=epochs * steps, completed=position, status="")
+        self.task: TaskID = self.bar.add_task("", total=total, completed=position, status="")
+        self.started = self.told = time.perf_counter()
+        self.first, self.done, self.total = position, position, total
 
     def __enter__(self) -> "RunProgress":
         self.bar.start()
@@ -42,23 +50,39 @@ class RunProgress:
     def __exit__(self, *_: Any) -> None:
         self.bar.stop()
 
-    def step(self, epoch: int, *, loss: float, lr: float, images_per_second: float) -> None:
+    def step(self, *, loss: float, lr: float, images_per_second: float) -> None:
         """A training step is done."""
+        self.done += 1
         status = f"loss {loss:.3f}  lr {lr:.2e}  {images_per_second:.0f} img/s"
-        self.bar.update(self.task, advance=1, description=f"epoch {epoch + 1}/{self.epochs}", status=status)
+        self.bar.update(self.task, advance=1, description=self.where(), status=status)
+        now = time.perf_counter()
+        if not self.live and now - self.told > _SECONDS_BETWEEN_LINES:
+            self.told = now
+            left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
+            hours, minutes = divmod(round(left / 60), 60)
+            self.note(f"{self.where()}, step {self.done} of {self.total}: {status}  left {hours}:{minutes:02d} h")
 
     def evaluating(self) -> None:
-        """The steps of the epoch are done."""
+        """The steps before an evaluation are done."""
         self.bar.update(self.task, status="evaluating")
 
-    def epoch_done(self, record: Record, *, best: bool) -> None:
-        """Prints an epoch's line."""
+    def period_done(self, where: str, record: Record, *, metrics: Sequence[str], best: bool) -> None:
+        """Prints the line of an epoch.
+
+        Args:
+            where: the position in words.
+            record: as in ``metrics.jsonl``.
+            metrics: names of the task's in it.
+            best: whether it is the best one so far.
+        """
         if self.console is None:
             return
-        metrics = "  ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in record.items() if "top" in name)
+        shown = "  ".join(
+            f"{'val' if name == 'val_loss' else name.replace('_', ' ')} {record[name]:.{4 if 'loss' in name else 2}f}"
+            for name in metrics
+        )
         self.console.print(
-            f"epoch {record['epoch'] + 1:>{len(str(self.epochs))}}/{self.epochs}  "
-            f"loss {record['train_loss']:.4f}  val {record['val_loss']:.4f}  {metrics}  lr {record['lr']:.1e}  "
+            f"{where}  loss {record['train_loss']:.4f}  {shown}  lr {record['lr']:.1e}  "
             f"{record['images_per_second']:.0f} img/s  {record['seconds']:.1f} s{'  [green]best' if best else ''}",
             highlight=False,
             soft_wrap=True,

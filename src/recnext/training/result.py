@@ -15,7 +15,8 @@ class TrainingResult:
         records: a mapping an epoch, as in ``metrics.jsonl``.
         best: the record of the best epoch; None before the first.
         interrupted: the signal that stopped the run at (epoch, step); None when it is complete.
-        position: (epoch, step) reached.
+        position: (epoch, step) reached; in a run counted in steps the number of evaluations, and steps since.
+        where: the same in words.
         seconds: of this session.
     """
 
@@ -23,12 +24,13 @@ class TrainingResult:
     best: Optional[Record]
     interrupted: Optional[int]
     position: tuple[int, int]
+    where: str
     seconds: float
 
 
 @dataclass
-class EpochSums:
-    """What an epoch adds up; saved, so that an epoch may be continued."""
+class PeriodSums:
+    """What an epoch (or another stretch between evaluations) adds up; saved, so that it may be continued."""
 
     loss: float = 0.0
     unreadable: int = 0

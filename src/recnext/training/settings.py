@@ -1,14 +1,14 @@
-"""Everything a training run can be told, and the learning-rate rule."""
+"""Everything a classification run can be told."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, Literal, Optional
+from dataclasses import dataclass, field
+from typing import Any, Literal, Optional, Union
 
+from recnext.data import Augmentation
+from recnext.data.augmentation import EraseMode
 from recnext.errors import RecNextError
 
-Precision = Literal["auto", "no", "bf16", "fp16"]
+from .loop_settings import LoopSettings, require
 
 # Arguments that the data, the task and other settings decide.
 _DECIDED_ELSEWHERE = {
@@ -24,139 +24,120 @@ _DECIDED_ELSEWHERE = {
     "distillation",
 }
 
-# These say where and how a run is computed, not what; a resumed run may change them.
-_FREE_ON_RESUME = ("output", "resume", "workers", "device", "save_every")
-
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """Settings of a run; the defaults are sound for fine-tuning.
+class TrainSettings(LoopSettings):
+    """Settings of a classification run; the defaults are sound for fine-tuning.
 
     Args:
+        lr_rule: linear scales the learning rate with the batch; auto does too, but a run from scratch takes at least
+            that of base_batch.
         model: timm name of the network.
-        model_args: further constructor arguments as JSON, e.g. '{"drop_path_rate": 0.1}'.
+        model_args: further constructor arguments as JSON, e.g. '{"act_layer": "silu"}'.
+        drop_path: rate of stochastic depth; published takes that of the model's published run, left out the model's.
         pretrained: start from the published ImageNet weights, downloaded when not cached.
         checkpoint: start from these weights: a file, a run folder or a hub id.
         image_size: side of the square input in pixels.
-        epochs: passes over the training images.
-        batch_size: images a step in each process, at least 2.
-        lr: learning rate at its peak; by default 1e-3 * batch / 512 over all processes,
-            with at least 512 for the batch when training from scratch.
-        min_lr: learning rate that the cosine ends at.
-        warmup_epochs: linear warm-up from 1e-6; by default a tenth of the run and at most 5.
-        weight_decay: of AdamW, not on biases and norms.
         label_smoothing: share of the target spread over all classes.
         crop_scale: smallest share of the area that a random crop takes; 1 switches augmentation off.
         hflip: probability of a horizontal flip; 0 where left and right differ.
         color_jitter: strength of random brightness, contrast and saturation.
-        max_unreadable: share of the training images that may be unreadable; they are replaced by others.
-        ema: also keep an exponential moving average of the weights, evaluated and saved beside them.
-        ema_decay: of that average, a step.
-        precision: fp32 is "no"; auto is bf16 on GPUs that have it, else fp32.
-        seed: of weights, order and augmentation.
-        workers: processes that load images.
-        device: auto, cpu, cuda, cuda:1, mps.
-        save_every: steps between saves within an epoch; 0 saves after each epoch only.
-        output: run folder; by default runs/MODEL.
-        resume: go on with the run in that folder.
+        auto_augment: a RandAugment policy such as rand-m9-mstd0.5-inc1, 3a for three-augment, or nothing.
+        erase_prob: probability of overwriting a random rectangle of a training image.
+        erase_mode: what with: pixel (noise), color or zero.
+        repeats: augmented copies of an image in an epoch, which then sees 1/repeats of the images.
+        mixup: alpha of mixup; 0 for none.
+        cutmix: alpha of cutmix; 0 for none.
+        mix_prob: probability that a batch is mixed.
+        mix_switch: probability of cutmix where both are on.
+        teacher: distil from it: a timm name, a hub id, a checkpoint file or a run folder.
+        teacher_checkpoint: weights for a teacher given by its timm name.
+        distillation: hard takes the teacher's answer as a label, soft its probabilities.
+        distillation_weight: share of the distillation loss; the rest is the loss on the labels.
+        temperature: of soft distillation.
     """
 
+    lr_rule: Literal["auto", "linear"] = "auto"
     model: str = "recnext_m1"
     model_args: Mapping[str, Any] = field(default_factory=dict)
+    drop_path: Union[Literal["published"], float, None] = None
     pretrained: bool = False
     checkpoint: Optional[str] = None
     image_size: int = 224
-    epochs: int = 30
-    batch_size: int = 64
-    lr: Optional[float] = None
-    min_lr: float = 1e-5
-    warmup_epochs: Optional[float] = None
-    weight_decay: float = 0.025
     label_smoothing: float = 0.1
     crop_scale: float = 0.35
     hflip: float = 0.5
     color_jitter: float = 0.2
-    max_unreadable: float = 0.01
-    ema: bool = False
-    ema_decay: float = 0.9998
-    precision: Precision = "auto"
-    seed: int = 0
-    workers: int = 2
-    device: str = "auto"
-    save_every: int = 0
-    output: Optional[str] = None
-    resume: bool = False
+    auto_augment: str = ""
+    erase_prob: float = 0.0
+    erase_mode: EraseMode = "pixel"
+    repeats: int = 1
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mix_prob: float = 1.0
+    mix_switch: float = 0.5
+    teacher: Optional[str] = None
+    teacher_checkpoint: Optional[str] = None
+    distillation: Literal["hard", "soft"] = "hard"
+    distillation_weight: float = 0.5
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2), ("workers", 0), ("seed", 0), ("save_every", 0)):
-            _require(self, name, getattr(self, name) >= least, f"an integer from {least}")
-        _require(self, "image_size", self.image_size >= 32, "at least 32 pixels")
-        _require(self, "crop_scale", 0 < self.crop_scale <= 1, "a share above 0, at most 1")
-        for name in ("hflip", "label_smoothing", "max_unreadable", "ema_decay"):
-            _require(self, name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
-        for name in ("lr", "min_lr", "warmup_epochs", "weight_decay", "color_jitter"):
-            value = getattr(self, name)
-            _require(self, name, value is None or 0 <= value < float("inf"), "a number from 0")
+        super().__post_init__()
+        require(self, "image_size", self.image_size >= 32, "at least 32 pixels")
+        try:
+            _ = self.augmentation
+        except RecNextError as error:
+            raise RecNextError(f"--{error}") from None
+        for name in ("label_smoothing", "mix_prob", "mix_switch", "distillation_weight"):
+            require(self, name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
+        for name in ("mixup", "cutmix"):
+            require(self, name, 0 <= getattr(self, name) < float("inf"), "a number from 0")
+        require(self, "temperature", 0 < self.temperature < float("inf"), "a number above 0")
+        if not isinstance(self.drop_path, str):
+            require(self, "drop_path", self.drop_path is None or 0 <= self.drop_path < 1, "from 0 to below 1")
         for name in sorted(_DECIDED_ELSEWHERE & self.model_args.keys()):
             raise RecNextError(
                 f"--model-args may not hold {name}: the data, the task and other flags decide it; leave it out"
             )
-        _require(self, "lr", self.lr is None or self.lr > 0, "above 0, or left out for the rule")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for YAML."""
-        return {**asdict(self), "model_args": json.loads(json.dumps(dict(self.model_args)))}
+        if (self.mixup or self.cutmix) and self.batch_size % 2:
+            raise RecNextError(f"--batch-size is {self.batch_size}: mixup and cutmix pair images, expected an even one")
+        if self.freeze_epochs and not (self.pretrained or self.checkpoint):
+            raise RecNextError(
+                f"--freeze-epochs is {self.freeze_epochs} without weights to keep: give --pretrained or --checkpoint"
+            )
+        if self.teacher_checkpoint and not self.teacher:
+            raise RecNextError("--teacher-checkpoint needs the teacher's timm name: give --teacher")
 
     @property
-    def folder(self) -> Path:
-        """Where the run lives."""
-        return Path(self.output or f"runs/{self.model.partition('.')[0]}")
+    def default_folder(self) -> str:
+        """The network's name."""
+        return self.model.partition(".")[0]
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What happens to training images."""
+        return Augmentation(
+            crop_scale=self.crop_scale,
+            hflip=self.hflip,
+            color_jitter=self.color_jitter,
+            auto_augment=self.auto_augment,
+            erase_prob=self.erase_prob,
+            erase_mode=self.erase_mode,
+            repeats=self.repeats,
+        )
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the weights start random."""
+        return not (self.pretrained or self.checkpoint)
 
     def peak_lr(self, global_batch: int) -> tuple[float, str]:
-        """The learning rate and the sentence that explains it.
-
-        Args:
-            global_batch: images a step over all processes.
-        """
-        if self.lr is not None:
-            return self.lr, f"batch {global_batch} → lr {self.lr:g} (as given)"
-        if self.pretrained or self.checkpoint:
-            lr = 1e-3 * global_batch / 512
-            return lr, f"batch {global_batch} → lr {lr:g} (1e-3 * batch / 512)"
-        lr = 1e-3 * max(global_batch, 512) / 512
-        return lr, f"batch {global_batch} → lr {lr:g} (from scratch: 1e-3 * max(batch, 512) / 512)"
-
-    @property
-    def warmup(self) -> float:
-        """Warm-up in epochs."""
-        return min(5.0, self.epochs / 10) if self.warmup_epochs is None else self.warmup_epochs
-
-    def merged_into(self, stored: Mapping[str, Any]) -> "TrainSettings":
-        """The settings to resume with: the run's own, which those given here may repeat but not contradict.
-
-        Args:
-            stored: `to_dict` of the run.
-
-        Raises:
-            RecNextError: a setting given differs from the run's.
-        """
-        defaults, given = TrainSettings().to_dict(), self.to_dict()
-        merged = dict(given)
-        for name in (entry.name for entry in fields(self) if entry.name not in _FREE_ON_RESUME):
-            if name not in stored:
-                continue
-            same = given[name] in (defaults[name], stored[name])
-            if name == "model_args":  # a run's are resolved: they hold a checkpoint's as well
-                same = given[name].items() <= stored[name].items()
-            if not same:
-                raise RecNextError(
-                    f"--{name.replace('_', '-')} {given[name]} differs from the {stored[name]} this run was started "
-                    "with: leave it out to resume, or start a new run with another --output"
-                )
-            merged[name] = stored[name]
-        return TrainSettings(**merged)
-
-
-def _require(settings: TrainSettings, name: str, holds: bool, expected: str) -> None:
-    if not holds:
-        raise RecNextError(f"--{name.replace('_', '-')} is {getattr(settings, name)}: expected {expected}")
+        """The learning rate and the sentence that explains it; a run from scratch takes a batch of at least 512."""
+        linear = self.lr_rule == "linear" or not self.from_scratch
+        if self.lr is not None or linear or global_batch >= self.base_batch:
+            return super().peak_lr(global_batch)
+        return self.base_lr, (
+            f"batch {global_batch} → lr {self.base_lr:g} "
+            f"(from scratch: {self.base_lr:g} * max(batch, {self.base_batch}) / {self.base_batch})"
+        )

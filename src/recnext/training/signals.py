@@ -18,7 +18,8 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal is not None
 
-    def _note(self, number: int, _: Optional[FrameType]) -> None:
+    def note(self, number: int, _: Optional[FrameType] = None) -> None:
+        """The handler."""
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
@@ -26,7 +27,7 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         for number in (signal.SIGINT, signal.SIGTERM):
             try:
-                self._previous[number] = signal.signal(number, self._note)
+                self._previous[number] = signal.signal(number, self.note)
             except ValueError:  # not the main thread
                 break
         return self

@@ -1,6 +1,6 @@
 """What the loop needs to know of a job; classification, detection and segmentation differ in this only."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Optional, Protocol
 
 import torch
@@ -9,6 +9,41 @@ from torch import Tensor, nn
 from recnext.checkpoints.metadata import CheckpointMetadata
 
 Metrics = dict[str, float]
+
+
+class LoadedBatch(Protocol):
+    """What the loop asks of a batch; the rest is between the loader and the task.
+
+    Attributes:
+        names: of its samples, written down when the loss diverges.
+        unreadable: why samples could not be read; others took their place.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def unreadable(self) -> tuple[str, ...]: ...
+
+
+class BatchOrder(Protocol):
+    """A `batch_sampler` whose order is a function of the epoch: `recnext.data.sampling.TrainBatches` or the like.
+
+    Attributes:
+        batch_size: samples a batch in each process.
+        world_size: processes.
+        length: samples in the data.
+    """
+
+    batch_size: int
+    world_size: int
+    length: int
+
+    def set_position(self, epoch: int, start: int = 0) -> None:
+        """The next iteration gives `epoch`'s batches from number `start` on."""
+        ...
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 class Task(Protocol):
@@ -23,7 +58,16 @@ class Task(Protocol):
     monitor: str
 
     def loss(self, model: nn.Module, batch: Any, *, device: torch.device) -> Tensor:
-        """The mean loss of a batch as a float32 scalar; `model` is `self.model`, wrapped as the engine wants."""
+        """The mean loss of a batch as a float32 scalar.
+
+        Python's, NumPy's and torch's generators are seeded from the step before each call, so that whatever is drawn
+        here is drawn again in a resumed run.
+
+        Args:
+            model: `self.model`, wrapped as the engine wants.
+            batch: from the training loader.
+            device: where the model is.
+        """
         ...
 
     def evaluate(
@@ -35,7 +79,15 @@ class Task(Protocol):
         precision: Optional[torch.dtype],
         should_stop: Callable[[], bool],
     ) -> Callable[[], Metrics]:
-        """Runs this process's share of the evaluation; the function returned adds up over all processes."""
+        """Runs this process's share of the evaluation; the function returned adds up over all processes.
+
+        Args:
+            model: in eval mode: `self.model`, or the average of its weights.
+            batches: the evaluation loader.
+            device: where the model is.
+            precision: for autocast; None is float32.
+            should_stop: asked between batches; True ends early.
+        """
         ...
 
     def metadata(self, epoch: int) -> CheckpointMetadata:
