@@ -12,7 +12,7 @@ def test_json(capsys) -> None:
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert row["parameters"] == row["published_parameters"] == 5368616
     assert row["top1"] == 77.26
-    assert "--image-size 384" in row["command"]
+    assert "--config ablation_120e_384" in row["command"]
 
 
 def test_table_and_commands(capsys) -> None:
@@ -20,7 +20,7 @@ def test_table_and_commands(capsys) -> None:
     out = capsys.readouterr().out
     assert "74.64" in out
     assert "5,198,984" in out
-    assert out.count("recnext train IMAGENET --model recnext_m1") == 2
+    assert out.count("recnext train imagenet:IMAGENET --config ablation_120e_224") == 2
 
 
 @pytest.mark.parametrize(

@@ -49,12 +49,11 @@ class AblationRow:
 
 
 def training_command(variant: str, *, image_size: int) -> str:
-    """The shell command that trains RecNeXt-M1 with a token mixer for 120 epochs at batch 1024, on eight GPUs."""
+    """The shell command that trains RecNeXt-M1 with a token mixer by the published recipe, on eight GPUs."""
     model_args = shlex.quote(json.dumps({"token_mixer": variant}))
     return (
-        f"torchrun --nproc-per-node 8 -m recnext train IMAGENET --model {NETWORK} --model-args {model_args} "
-        f"--image-size {image_size} --epochs 120 --batch-size 128 --crop-scale 0.08 "
-        f"--output runs/{NETWORK}_{variant}_{image_size}"
+        f"torchrun --nproc-per-node 8 -m recnext train imagenet:IMAGENET --config ablation_120e_{image_size} "
+        f"--model-args {model_args} --output runs/{NETWORK}_{variant}_{image_size}"
     )
 
 

@@ -65,9 +65,7 @@ def run(
     console = Console()
     console.print(table(rows, setting))
     console.print(
-        "To train a row for the published 120 epochs at batch 1024 (IMAGENET holds train/ and val/). The published "
-        "recipe also has RandAugment, mixup, cutmix, random erasing and repeated augmentation, which recnext train "
-        "has not: expect other accuracies, and compare rows with each other.\n"
+        "To train a row by the published recipe, 120 epochs at batch 1024 (IMAGENET holds train/ and val/):\n"
     )
     for row in rows:
         console.print(row.command, soft_wrap=True, highlight=False, markup=False)

@@ -1,7 +1,6 @@
 """`recnext train`."""
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,18 +10,20 @@ from recnext.training import TrainSettings, train_on_folders
 
 
 def run(data: str, **settings: Any) -> int:
-    """Trains or fine-tunes on folders of images, DATA/train/CLASS/* and DATA/val/CLASS/*.
+    """Trains or fine-tunes on folders of images, DATA/train/CLASS/* and DATA/val/CLASS/*, or on a known data set.
 
-    Leaves a run folder with best.safetensors, last.safetensors, metrics.jsonl, config.yaml and summary.json. Ctrl-C
-    and SIGTERM save at the end of a step; --resume goes on exactly there. Also runs under torchrun.
+    --config takes a YAML file or a recipe's name, such as imagenet_m_base; flags go over it. Leaves a run folder with
+    best.safetensors, last.safetensors, metrics.jsonl, config.yaml, recipe.yaml and summary.json. Ctrl-C and SIGTERM
+    save at the end of a step; --resume goes on exactly there. Also runs under torchrun and accelerate launch.
 
     Args:
-        data: folder that holds train and val.
+        data: folder that holds train and val; or imagenet:ROOT, cifar10:ROOT, cifar100:ROOT, flowers102:ROOT,
+            inat2018:ROOT, inat2019:ROOT, tar:ROOT, wds:ROOT, hfds:NAME, hfids:NAME.
     """
     chosen = TrainSettings(**settings)
     console = Console()
     given = given_arguments() & {entry.name for entry in fields(TrainSettings)}
-    result = train_on_folders(chosen, data=Path(data), given=given, console=console)
+    result = train_on_folders(chosen, data=data, given=given, console=console)
     if result.interrupted is not None:
         _, step = result.position
         console.print(

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 from accelerate import Accelerator
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recnext.checkpoints import load
 from recnext.checkpoints.metadata import CheckpointMetadata
 from recnext.checkpoints.saving import describe
-from recnext.data import Augmentation, Batch, ImagePreparation, make_loader, open_class_folders, prepare_batch
+from recnext.data import Augmentation, Batch, ImagePreparation, make_loader, open_dataset, prepare_batch
 from recnext.data.sampling import EvaluationBatches, TrainBatches, seed_everything
 from recnext.data.transforms import SMALL_IMAGE
 from recnext.errors import RecNextError
@@ -128,17 +128,23 @@ class ClassificationTask:
 def train_on_folders(
     settings: TrainSettings,
     *,
-    data: Path,
+    data: Union[str, Path],
     given: Optional[Collection[str]] = None,
     console: Optional[Console] = None,
 ) -> TrainingResult:
     """Trains on ``data/train/<class>/*`` and evaluates on ``data/val/<class>/*``; arguments as `train_classifier`.
 
+    Args:
+        settings: of the run.
+        data: the folder, or ``kind:place`` as `recnext.data.open_dataset` takes it.
+        given: names of the settings that were asked for.
+        console: for the progress.
+
     Raises:
-        RecNextError: the folders are not so, or as `train_classifier`.
+        RecNextError: the data is not there or not as it should be, or as `train_classifier`.
     """
-    folders = open_class_folders(data)
-    splits = Splits(folders.train, folders.val, folders.class_names, str(data))
+    opened = open_dataset(str(data))
+    splits = Splits(opened.train, opened.val, opened.class_names, opened.source)
     return train_classifier(settings, splits=splits, given=given, console=console)
 
 

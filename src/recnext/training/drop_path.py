@@ -1,4 +1,4 @@
-"""Stochastic depth of the published runs (paper, section 4.1 and the published scripts); distilled runs had none."""
+"""Stochastic depth of the published runs (paper, training on ImageNet); distilled runs had none."""
 
 from .settings import TrainSettings
 
