@@ -2,10 +2,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from recnext.segmentation import inference
 from recnext.segmentation.inference import enlarged_argmax, segment, slide
 
 
-def test_enlarged_argmax_equals_argmax_of_all_classes_at_once():
+def test_enlarged_argmax_equals_argmax_of_all_classes_at_once(monkeypatch):
+    monkeypatch.setattr(inference, "_CHUNK", 36 * 48 * 5)  # five classes at a time
     torch.manual_seed(0)
     logits = torch.randn(1, 37, 9, 12)
     sizes = ((36, 48), (31, 50))

@@ -45,7 +45,7 @@ def test_own_files_tell_everything(model, tmp_path):
     save_checkpoint(tmp_path / "best.safetensors", model.state_dict(), metadata)
     loaded = load(tmp_path)
     assert loaded.class_names == tuple("abcdef")
-    assert loaded.pretrained_cfg["input_size"] == (3, 96, 96)
+    assert loaded.image_size == 96
     assert loaded.pretrained_cfg["mean"] == (0.5, 0.4, 0.3)
     assert torch.equal(logits(loaded), logits(model))
 

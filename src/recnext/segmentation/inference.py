@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_CHUNK = 16  # classes enlarged at once: 150 maps of a large photograph would take gigabytes
+_CHUNK = 2**25  # logits enlarged at once: 150 maps of a large photograph would take gigabytes
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -83,8 +83,9 @@ def enlarged_argmax(logits: Tensor, sizes: tuple[tuple[int, int], ...]) -> Tenso
         int64 of the last size.
     """
     best, classes = torch.zeros(()), torch.zeros((), dtype=torch.int64)
-    for first in range(0, logits.shape[1], _CHUNK):
-        maps = logits[:, first : first + _CHUNK]
+    chunk = max(_CHUNK // max(height * width for height, width in sizes), 1)
+    for first in range(0, logits.shape[1], chunk):
+        maps = logits[:, first : first + chunk]
         for size in sizes:
             if maps.shape[2:] != size:
                 maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

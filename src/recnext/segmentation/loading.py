@@ -41,8 +41,8 @@ def load(
         **backbone_args: constructor arguments of the backbone, over those in the checkpoint's metadata.
 
     Returns:
-        The segmenter in eval mode: normalised (N, 3, H, W) to logits at stride 4. ``class_names`` and
-        ``pretrained_cfg`` (mean, std, input_size) tell what the checkpoint knows.
+        The segmenter in eval mode: normalised (N, 3, H, W) to logits at stride 4. ``class_names``, ``image_size`` and
+        ``pretrained_cfg`` (mean, std) tell what the checkpoint knows.
 
     Raises:
         RecNextError: no such checkpoint, no segmenter in it, or another backbone or number of classes than asked for.
@@ -132,4 +132,5 @@ def _fill(model: SemanticFPN, weights: Weights) -> None:
 def _describe(model: SemanticFPN, metadata: CheckpointMetadata) -> None:
     if metadata.class_names is not None and len(metadata.class_names) == model.num_classes:
         model.class_names = metadata.class_names
-    model.pretrained_cfg.update(input_size=metadata.input_size, mean=metadata.mean, std=metadata.std)
+    model.image_size = metadata.input_size[1]
+    model.pretrained_cfg.update(mean=metadata.mean, std=metadata.std)

@@ -14,6 +14,7 @@ from recnext.models import RecNext
 from .decoder import FPN, SemanticHead
 
 NUM_CLASSES = 150  # of ADE20K
+IMAGE_SIZE = 512  # of the published crops
 
 
 class SemanticFPN(nn.Module):
@@ -29,6 +30,7 @@ class SemanticFPN(nn.Module):
     Attributes:
         stride: pixels of the image a side of each place of the logits.
         class_names: in the order of the logits, where known.
+        image_size: of its training crops; 512 where the weights do not tell, as published.
 
     Shape:
         (N, in_chans, H, W) normalised to logits (N, num_classes, H / 4, W / 4), rounded up; H / 8 and W / 8 in the L
@@ -52,6 +54,7 @@ class SemanticFPN(nn.Module):
         self.decode_head = SemanticHead(len(widths), neck_channels, head_channels, num_classes, dropout)
         self.num_classes = num_classes
         self.class_names: Optional[tuple[str, ...]] = None
+        self.image_size = IMAGE_SIZE
         self.pretrained_cfg: dict[str, Any] = dict(backbone.pretrained_cfg)  # type: ignore[call-overload, operator, arg-type]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,110 @@
+"""Colours of classes and drawing with them."""
+
+import colorsys
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_GOLDEN = 0.618033988749895  # of a turn of the colour circle between neighbours
+_SHADES = ((0.85, 0.95), (0.60, 0.75), (0.95, 0.60), (0.45, 0.95))  # saturation and value, by turns
+_LEGEND_CLASSES = 24  # named in a legend, the largest ones
+
+
+def palette(num_classes: int) -> np.ndarray:
+    """Colours that neighbours in number, and most others, can be told apart by.
+
+    Returns:
+        uint8 (num_classes, 3).
+    """
+    colours = [
+        colorsys.hsv_to_rgb((index * _GOLDEN) % 1, *_SHADES[index % len(_SHADES)]) for index in range(num_classes)
+    ]
+    return np.rint(255 * np.array(colours)).astype(np.uint8)
+
+
+def colour_mask(labels: np.ndarray, num_classes: int) -> Image.Image:
+    """A palette image: its pixels are the class numbers, its colours the palette's.
+
+    Args:
+        labels: uint8 (H, W), classes or 255.
+        num_classes: of the palette.
+    """
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[:num_classes] = palette(num_classes)
+    image = Image.fromarray(labels)
+    image.putpalette(table.tobytes())
+    return image
+
+
+def overlay(image: np.ndarray, labels: np.ndarray, *, num_classes: int, opacity: float = 0.55) -> np.ndarray:
+    """The classes' colours over an image, with the borders between classes drawn.
+
+    Args:
+        image: uint8 (H, W, 3).
+        labels: uint8 (H, W); pixels of 255 keep the image.
+        num_classes: of the palette.
+        opacity: of the colours, 0 to 1.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    table = np.zeros((256, 3), dtype=np.float32)
+    table[:num_classes] = palette(num_classes)
+    colours = table[labels]
+    drawn = image * (1 - opacity) + colours * opacity
+    drawn[labels == 255] = image[labels == 255]
+    border = np.zeros(labels.shape, dtype=bool)
+    border[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    border[1:] |= labels[1:] != labels[:-1]
+    drawn[border] = colours[border]
+    return np.rint(drawn).astype(np.uint8)
+
+
+def legend(labels: Sequence[int], shares: Sequence[float], class_names: Sequence[str], *, height: int) -> Image.Image:
+    """Swatches with the names of classes and their shares of the image, on white.
+
+    Args:
+        labels: classes to show, in order; only the first two dozen are.
+        shares: of the image, 0 to 1, one for each.
+        class_names: of all classes.
+        height: of the picture in pixels, at least; it grows with the number of classes.
+    """
+    font = ImageFont.load_default(size=13)
+    rows = [(label, f"{class_names[label]}  {100 * share:.1f}%") for label, share in zip(labels, shares, strict=True)][
+        :_LEGEND_CLASSES
+    ]
+    line = 20
+    width = 34 + max((int(font.getlength(text)) for _, text in rows), default=0) + 8
+    image = Image.new("RGB", (width, max(height, line * len(rows) + 8)), "white")
+    draw = ImageDraw.Draw(image)
+    colours = palette(len(class_names))
+    for row, (label, text) in enumerate(rows):
+        top = 6 + row * line
+        draw.rectangle((8, top, 26, top + 13), fill=tuple(colours[label].tolist()))
+        draw.text((34, top - 1), text, fill="black", font=font)
+    return image
+
+
+def draw_prediction(image: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Image.Image:
+    """An overlay with its legend, the largest classes first.
+
+    Args:
+        image: uint8 (H, W, 3).
+        labels: uint8 (H, W).
+        class_names: of all classes.
+    """
+    drawn = Image.fromarray(overlay(image, labels, num_classes=len(class_names)))
+    found = class_shares(labels, len(class_names))
+    side = legend([label for label, _ in found], [share for _, share in found], class_names, height=drawn.height)
+    sheet = Image.new("RGB", (drawn.width + side.width, side.height), "white")
+    sheet.paste(drawn, (0, 0))
+    sheet.paste(side, (drawn.width, 0))
+    return sheet
+
+
+def class_shares(labels: np.ndarray, num_classes: int) -> list[tuple[int, float]]:
+    """Classes that occur and their shares of the pixels, the largest first."""
+    counts = np.bincount(labels.ravel(), minlength=256)[:num_classes]
+    order = sorted(np.flatnonzero(counts).tolist(), key=lambda label: (-counts[label], label))
+    return [(label, float(counts[label] / labels.size)) for label in order]
