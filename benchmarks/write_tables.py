@@ -1,0 +1,165 @@
+"""Writes the tables of README.md and of docs/ from the published results, the counted costs and the measured speeds.
+
+python benchmarks/write_tables.py           # rewrites the tables
+python benchmarks/write_tables.py --check   # exits 1 when one is stale
+
+A page names its place with ``<!-- NAME: written by benchmarks/write_tables.py -->`` and ends it with
+``<!-- end NAME -->``; NAME is a function below.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from recnext.analysis.costs import published_costs
+from recnext.published import published
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_TITLES = {"recnext_m1": "M1", "recnext_a1": "A1", "recnext_t": "T"}
+_PLACE = re.compile(r"(<!-- (\w+): written by benchmarks/write_tables\.py -->\n).*?(<!-- end \2 -->)", re.DOTALL)
+
+
+def _table(header: str, rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; the first column to the left, numbers to the right."""
+    columns = header.count("|") + 1
+    lines = [f"| {header} |", "|---|" + "---:|" * (columns - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def networks() -> str:
+    """Published accuracy beside the counted size and cost of the fused network."""
+    costs = published_costs()
+    table = _table(
+        "network | parameters, fused | GMACs at 224 | top-1 | top-1, distilled",
+        (
+            (
+                f"`{name}`",
+                f"{costs[name]['fused_parameters'] / 1e6:.1f} M",
+                f"{costs[name]['macs'] / 1e9:.2f}",
+                f"{result['top1_base']:.1f}",
+                f"{result['top1_distilled']:.1f}",
+            )
+            for name, result in published()["classification"].items()
+        ),
+    )
+    return f"{table}\n\nTop-1 on ImageNet-1k in percent, as published; sizes and costs counted here."
+
+
+def classification() -> str:
+    """Everything published of a network beside what is counted here."""
+    costs = published_costs()
+    table = _table(
+        "network | parameters | fused | GMACs | top-1 | distilled | iPhone 13, ms | Cortex-A57, ms | RTX 3090, images/s",
+        (
+            (
+                f"`{name}`",
+                f"{costs[name]['parameters']:,}",
+                f"{costs[name]['fused_parameters']:,}",
+                f"{costs[name]['macs'] / 1e9:.3f}",
+                f"{result['top1_base']:.1f}",
+                f"{result['top1_distilled']:.1f}",
+                _cell(result.get("npu_latency_ms_iphone13")),
+                _cell(result.get("cpu_latency_ms_cortex_a57_onnx")),
+                _cell(result.get("throughput_rtx3090")),
+            )
+            for name, result in published()["classification"].items()
+        ),
+    )
+    return (
+        f"{table}\n\nParameters and GMACs (224 pixels, fused) are counted here; top-1 in percent, latencies and "
+        "throughputs are those published for the published code."
+    )
+
+
+def robustness() -> str:
+    """Published robustness."""
+    rows = published()["robustness"]
+    return _table(
+        "network | ImageNet-C, mCE | ImageNet-A | ImageNet-R | ImageNet-Sketch",
+        ((f"`{name}`" if name.startswith("recnext") else name, *map(_cell, row.values())) for name, row in rows.items()),
+    )
+
+
+def mlla() -> str:
+    """Published results of RecConv in MLLA."""
+    rows = published()["mlla_top1_300_epochs_256px"]
+    return _table(
+        "token mixer | MLLA nano | MLLA mini",
+        ((mixer.replace("_", " "), *(_cell(rows[size][mixer]) for size in rows)) for mixer in rows["mlla_nano"]),
+    )
+
+
+def coco() -> str:
+    """Published detection results."""
+    keys = ("ap_box", "ap50_box", "ap75_box", "ap_mask", "ap50_mask", "ap75_mask")
+    return _table(
+        "backbone | box AP | AP50 | AP75 | mask AP | AP50 | AP75",
+        ((f"`{name}`", *(_cell(row[key]) for key in keys)) for name, row in published()["coco_mask_rcnn_1x"].items()),
+    )
+
+
+def ade20k() -> str:
+    """Published segmentation results."""
+    rows = published()["ade20k_semantic_fpn"].items()
+    return _table("backbone | mIoU", ((f"`{name}`", _cell(row["miou"])) for name, row in rows))
+
+
+def speed() -> str:
+    """CPU latency of the plain network, the plain exports and `optimize`, from benchmarks/results/cpu.json."""
+    report = json.loads((RESULTS / "cpu.json").read_text(encoding="utf-8"))
+    rows = []
+    for name, title in _TITLES.items():
+        times = {form: timing["median"] for form, timing in report["milliseconds"][name].items()}
+        shown = (times["plain"], times["torch"], times["plain onnxruntime"])
+        ratio = times["plain"] / times["auto"]
+        rows.append((f"RecNeXt-{title}", *(f"{t:.1f}" for t in shown), f"**{times['auto']:.1f}**", f"{ratio:.1f}x"))
+    header = "batch 1 at 224, ms | plain PyTorch | fused, channels_last | plain ONNX Runtime | `optimize` | speed-up"
+    machine = report["machine"]
+    caption = (
+        f"{machine['processor']}, {machine['threads']} threads, float32; torch {machine['versions']['torch']}; "
+        "medians of `benchmarks/cpu.py`, the forms of a network turn by turn in one run."
+    )
+    return f"{_table(header, rows)}\n\n{caption}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    function.__name__: function for function in (networks, classification, robustness, mlla, coco, ade20k, speed)
+}
+
+
+def filled(text: str) -> str:
+    """A page with its tables written anew."""
+    return _PLACE.sub(lambda place: f"{place[1]}{TABLES[place[2]]()}\n{place[3]}", text)
+
+
+def stale() -> dict[Path, str]:
+    """The pages whose tables are not what they would be now, and their new text."""
+    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    return {page: fresh for page, text in texts.items() if (fresh := filled(text)) != text}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    pages = stale()
+    for page, text in pages.items():
+        if check:
+            print(f"{page.relative_to(ROOT)} is stale: run python benchmarks/write_tables.py", file=sys.stderr)
+        else:
+            page.write_text(text, encoding="utf-8")
+    return int(check and bool(pages))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
