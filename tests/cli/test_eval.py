@@ -35,6 +35,61 @@ def test_json_is_all_there_is_on_stdout_and_fused_equals_unfused(data, checkpoin
     assert fused["top1"] == plain["top1"]
 
 
+def test_mirror_and_crop_change_the_numbers(data, checkpoint, capsys):
+    losses = set()
+    for extra in ([], ["--tta"], ["--crop-pct=0.5"]):
+        assert dispatch(["eval", data, f"--checkpoint={checkpoint}", "--json", *OPTIONS, *extra]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        losses.add(facts["loss"])
+        assert 0 <= facts["ece"] <= 100
+        assert facts["published"] == {}
+    assert len(losses) == 3
+
+
+def test_imagenet_val_has_real_labels_and_the_published_accuracy_beside(tmp_path, capsys):
+    from PIL import Image
+
+    from recnext.data.imagenet import wnids
+
+    for number in range(1, 6):
+        folder = tmp_path / "val" / wnids()[number]
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / f"ILSVRC2012_val_{number:08d}.JPEG")
+    weights = save(load("recnext_m0"), tmp_path / "m0.safetensors", class_names=wnids())
+    assert dispatch(["eval", str(tmp_path), f"--checkpoint={weights}", *OPTIONS, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["published"] == {"top-1 distilled": 74.7, "top-1 base": 73.2}
+    assert (facts["images"], facts["classes"]) == (5, 1000)
+    assert facts["images_real"] == 4  # the first has no ReaL label
+    assert "top-1, ReaL labels" in shown(capsys, ["eval", str(tmp_path), f"--checkpoint={weights}", *OPTIONS])
+
+
+def shown(capsys, arguments):
+    assert dispatch(arguments) == 0
+    return capsys.readouterr().out
+
+
+def test_corruptions_give_one_table(tmp_path, capsys):
+    from PIL import Image
+
+    from recnext.evaluation.imagenet import ALEXNET_ERROR
+
+    for corruption in ALEXNET_ERROR:
+        for severity in range(1, 6):
+            folder = tmp_path / "c" / corruption / str(severity) / "n01440764"
+            folder.mkdir(parents=True)
+            Image.new("RGB", (32, 32), (9 * severity, 0, 0)).save(folder / "a.png")
+    weights = save(load("test_recnext_m"), tmp_path / "a.safetensors")
+    arguments = ["eval", f"imagenet-c:{tmp_path / 'c'}", f"--checkpoint={weights}", *OPTIONS]
+    assert "mCE" in shown(capsys, [*arguments, f"--output={tmp_path / 'out'}"])
+    facts = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert list(facts["corruptions"]) == list(ALEXNET_ERROR)
+    assert facts["mce"] == pytest.approx(sum(entry["ce"] for entry in facts["corruptions"].values()) / 15)
+    ten = save(load("test_recnext_m", num_classes=10), tmp_path / "ten.safetensors")
+    assert dispatch(["eval", f"imagenet-c:{tmp_path / 'c'}", f"--checkpoint={ten}", *OPTIONS]) == 2
+    assert "for networks of ImageNet's 1000" in capsys.readouterr().err
+
+
 def test_table_and_output_folder(data, checkpoint, tmp_path, capsys):
     output = tmp_path / "out"
     assert dispatch(["eval", data, f"--checkpoint={checkpoint}", f"--output={output}", *OPTIONS]) == 0

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchmetrics.classification import MulticlassCalibrationError
 
 from recnext.data import Batch, ImagePreparation
 from recnext.errors import RecNextError
@@ -43,6 +44,28 @@ def test_numbers_are_those_of_the_definitions_for_any_batch_size(batch):
     assert result.loss == pytest.approx(loss, rel=1e-5)
     assert result.confusion.tolist() == confusion.tolist()
     assert result.images == 103
+
+
+def test_calibration_is_torchmetrics_multiclass_error():
+    logits, labels = random_case(images=500)
+    meter = AccuracyMeter(7)
+    meter.update(logits, labels)
+    expected = 100 * MulticlassCalibrationError(7, n_bins=15)(logits.softmax(1), labels)
+    assert meter.compute().ece == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_order_of_batches_does_not_matter():
+    logits, labels = random_case()
+    results = []
+    for order in (range(103), torch.randperm(103, generator=torch.Generator().manual_seed(1)).tolist()):
+        meter = AccuracyMeter(7)
+        for index in order:
+            meter.update(logits[index : index + 1], labels[index : index + 1], positions=torch.tensor([index]))
+        results.append(meter.compute())
+    assert results[0].loss == results[1].loss
+    assert results[0].ece == results[1].ece
+    assert results[1].positions.tolist() == list(range(103))
+    assert torch.equal(results[1].likeliest, logits.topk(5).indices)
 
 
 def test_two_classes_have_a_full_top5():

@@ -105,18 +105,27 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 class EvaluationBatches(Sampler[list[SampleKey]]):
-    """One process's share of the images, in order, each image once over all processes (no padding)."""
+    """One process's share of the images, in order, each image once over all processes (no padding).
+
+    The processes take turns by whole batches, so that a batch is the same whichever process runs it.
+    """
 
     def __init__(self, length: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         super().__init__()
-        self.indices = range(rank, length, world_size)
+        self.length = length
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
 
+    @property
+    def firsts(self) -> range:
+        """Where this process's batches begin."""
+        return range(self.rank * self.batch_size, self.length, self.world_size * self.batch_size)
+
     def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+        return len(self.firsts)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        for first in range(0, len(self.indices), self.batch_size):
-            yield [SampleKey(index, 0, index) for index in self.indices[first : first + self.batch_size]]
+        for first in self.firsts:
+            positions = range(first, min(first + self.batch_size, self.length))
+            yield [SampleKey(position, 0, position) for position in positions]

@@ -1,4 +1,7 @@
-"""Top-1, top-5, loss and the confusion matrix, equal for any number of processes and any batch size."""
+"""Top-1, top-5, loss, calibration and confusion: the same to the last bit for any number of processes.
+
+What each image gave is kept (some 100 bytes), gathered, put in the order of the data set and only then added up.
+"""
 
 import time
 from collections.abc import Callable, Iterable
@@ -6,13 +9,16 @@ from dataclasses import dataclass
 from typing import Optional
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from recnext.data import Batch, ImagePreparation, normalise
 from recnext.data.images import UnreadableImageError
+
+_BINS = 15  # of the expected calibration error, as is usual (Guo et al., arXiv 1706.04599)
+_FACTS = 4  # position, label, loss, confidence; then the likeliest classes
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,9 @@ class Accuracy:
         images: how many were evaluated.
         confusion: int64 (classes, classes), rows the truth, columns the prediction.
         images_per_second: of one process, loading included.
+        ece: expected calibration error of the likeliest class, 15 bins, per cent.
+        positions: int64 (images,), in the data set, rising.
+        likeliest: int64 (images, up to 5), classes from the likeliest on, in the order of `positions`.
     """
 
     top1: float
@@ -34,49 +43,70 @@ class Accuracy:
     images: int
     confusion: Tensor
     images_per_second: float
+    ece: float
+    positions: Tensor
+    likeliest: Tensor
 
 
-class AccuracyMeter(nn.Module):
-    """Collects batches of logits; `compute` sums over all processes when torch.distributed runs.
+class AccuracyMeter:
+    """Collects batches of logits; `compute` adds up over all processes when torch.distributed runs.
 
     Args:
         num_classes: width of the logits, from 2.
     """
 
     def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.top1 = MulticlassAccuracy(num_classes, average="micro")
-        self.top5 = MulticlassAccuracy(num_classes, average="micro", top_k=min(5, num_classes))
-        self.loss = MeanMetric(nan_strategy="disable")
-        self.confusion = MulticlassConfusionMatrix(num_classes)
+        self.num_classes = num_classes
+        self.top = min(5, num_classes)
+        self.facts: list[Tensor] = []
+        self.device = torch.device("cpu")
         self.started = time.perf_counter()
         self.seen = 0
 
-    def update(self, logits: Tensor, labels: Tensor) -> None:
+    def update(self, logits: Tensor, labels: Tensor, *, positions: Optional[Tensor] = None) -> None:
         """Adds a batch.
 
         Args:
             logits: float (N, num_classes).
             labels: int64 (N,).
+            positions: int64 (N,), in the data set; by default they count on.
         """
-        logits = logits.detach().float()
-        self.top1.update(logits, labels)
-        self.top5.update(logits, labels)
-        self.confusion.update(logits, labels)
-        self.loss.update(F.cross_entropy(logits, labels, reduction="none"))
+        logits, self.device = logits.detach().float(), logits.device
+        labels = labels.to(logits.device)
+        if positions is None or not len(positions):
+            positions = torch.arange(self.seen, self.seen + len(labels))
+        confidence = logits.softmax(1).amax(1)
+        loss = F.cross_entropy(logits, labels, reduction="none")
+        measured = torch.stack((loss, confidence), 1).cpu().double()
+        known = torch.stack((positions.cpu(), labels.cpu()), 1).double()  # whole numbers to 2**53 stay exact
+        likeliest = logits.topk(self.top, dim=1).indices.cpu().double()
+        self.facts.append(torch.cat((known, measured, likeliest), 1))
         self.seen += len(labels)
 
     def compute(self) -> Accuracy:
         """The result over everything added, in all processes."""
-        confusion = self.confusion.compute().cpu()
         seconds = max(time.perf_counter() - self.started, 1e-9)
+        empty = torch.empty(0, _FACTS + self.top, dtype=torch.float64)
+        facts = torch.cat((empty, *self.facts))
+        if torch.distributed.is_initialized():
+            parts = gather_all_tensors(facts.to(self.device))
+            facts = torch.cat([part.cpu() for part in parts])
+        facts = facts[facts[:, 0].argsort(stable=True)]
+        positions, labels = facts[:, 0].long(), facts[:, 1].long()
+        likeliest = facts[:, _FACTS:].long()
+        right = likeliest == labels[:, None]
+        confidence = facts[:, 3].float()
+        images = len(facts)
         return Accuracy(
-            top1=100 * self.top1.compute().item(),
-            top5=100 * self.top5.compute().item(),
-            loss=self.loss.compute().item(),
-            images=int(confusion.sum()),
-            confusion=confusion,
+            top1=100 * right[:, 0].sum().item() / max(images, 1),
+            top5=100 * right.any(1).sum().item() / max(images, 1),
+            loss=facts[:, 2].mean().item(),
+            images=images,
+            confusion=multiclass_confusion_matrix(likeliest[:, 0], labels, self.num_classes),
             images_per_second=self.seen / seconds,
+            ece=100 * binary_calibration_error(confidence, right[:, 0].long(), n_bins=_BINS).item(),
+            positions=positions,
+            likeliest=likeliest,
         )
 
 
@@ -108,7 +138,8 @@ def evaluate(
     Raises:
         UnreadableImageError: names the first image that could not be read.
     """
-    meter = AccuracyMeter(num_classes).to(device)
+    meter = AccuracyMeter(num_classes)
+    meter.device = device
     for batch in batches:
         if batch.unreadable:
             raise UnreadableImageError(batch.unreadable[0])
@@ -117,5 +148,5 @@ def evaluate(
         images = normalise(batch.images, mean=preparation.mean, std=preparation.std, device=device)
         with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
             logits = forward(images)
-        meter.update(logits, batch.labels.to(device))
+        meter.update(logits, batch.labels, positions=batch.positions)
     return meter

@@ -1,8 +1,8 @@
-"""A classifier, from any checkpoint, on class folders."""
+"""A classifier, from any checkpoint, on labelled images."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import torch
 from timm.data import resolve_model_data_config
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from recnext.data import Batch, ClassFolder, ImagePreparation, make_loader
 from recnext.data.folders import evaluation_root, find_class_names
+from recnext.data.imagenet import CLASSES, labels_of, wnids
 from recnext.data.sampling import EvaluationBatches
+from recnext.data.sources import kind_of, open_split
 from recnext.errors import RecNextError
 
 from .accuracy import Accuracy, evaluate
@@ -18,12 +20,15 @@ from .accuracy import Accuracy, evaluate
 _SHOWN = 5
 
 
-def preparation_of(model: nn.Module, *, image_size: Optional[int] = None) -> ImagePreparation:
+def preparation_of(
+    model: nn.Module, *, image_size: Optional[int] = None, crop_pct: Optional[float] = None
+) -> ImagePreparation:
     """How a network's checkpoint says images are to be prepared.
 
     Args:
         model: from `recnext.load`.
         image_size: another side of the square input than the checkpoint's, in pixels.
+        crop_pct: another share of the resized image than the checkpoint's.
 
     Raises:
         RecNextError: the network takes other images than RGB ones.
@@ -40,28 +45,31 @@ def preparation_of(model: nn.Module, *, image_size: Optional[int] = None) -> Ima
         size=size,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
-        crop_pct=config["crop_pct"],
+        crop_pct=config["crop_pct"] if crop_pct is None else crop_pct,
         interpolation=config["interpolation"],
     )
 
 
-def open_for(model: nn.Module, data: Path, *, checkpoint: str) -> ClassFolder:
+def open_for(model: nn.Module, data: Union[str, Path], *, checkpoint: str) -> Any:
     """The images in `data` (its ``val``, or itself) with the labels that the network gives them.
 
-    Labels go by the class names in the checkpoint; where it has none, by the sorted order of the folders.
+    Labels go by the class names in the checkpoint; where it has none, by ImageNet's order for 1000 classes, and by
+    the sorted order of the folders for another number.
 
     Args:
         model: from `recnext.load`.
-        data: root of class folders.
+        data: root of class folders, or a ``kind:place`` of `recnext.data.open_dataset`.
         checkpoint: its name, for errors.
 
     Raises:
         RecNextError: the folders are not the network's classes, or hold no images.
     """
-    root = evaluation_root(data)
-    folders = find_class_names(root)
     classes: int = model.num_classes  # type: ignore[assignment]
     known: Sequence[str] = getattr(model, "pretrained_cfg", {}).get("label_names") or ()
+    if kind_of(str(data))[0]:
+        return _open_kind(str(data), classes, known, checkpoint=checkpoint)
+    root = evaluation_root(Path(data))
+    folders = find_class_names(root)
     if set(folders) <= set(known):
         return ClassFolder(root, class_names=tuple(known))
     if len(folders) != classes:
@@ -71,6 +79,8 @@ def open_for(model: nn.Module, data: Path, *, checkpoint: str) -> ClassFolder:
             f"({_some(folders)}): evaluate on the classes it was trained on, or train on these with "
             f"'recnext train {data} --checkpoint {checkpoint}'"
         )
+    if classes == CLASSES and (not known or tuple(known) == wnids()):
+        return ClassFolder(root, class_names=wnids(), labels=labels_of(root, folders))
     if known:
         unknown = [name for name in folders if name not in known]
         raise RecNextError(
@@ -80,34 +90,50 @@ def open_for(model: nn.Module, data: Path, *, checkpoint: str) -> ClassFolder:
     return ClassFolder(root, class_names=folders)
 
 
+def _open_kind(data: str, classes: int, known: Sequence[str], *, checkpoint: str) -> Any:
+    """Its val split, when its classes are the network's, in the same order."""
+    images = open_split(data, split="val")
+    names = tuple(images.class_names)
+    if len(names) != classes or (known and tuple(known) != names):
+        raise RecNextError(
+            f"{checkpoint} knows {classes} classes{f' ({_some(known)})' if known else ''}, {data} has {len(names)} "
+            f"({_some(names)}): both need the same, in one order"
+        )
+    return images
+
+
 def evaluate_classifier(
     forward: Callable[[Tensor], Tensor],
-    images: ClassFolder,
+    images: Any,
     *,
     preparation: ImagePreparation,
     num_classes: int,
     device: torch.device,
     batch_size: int = 64,
     workers: int = 2,
+    rank: int = 0,
+    world_size: int = 1,
     on_batch: Callable[[Batch], None] = lambda batch: None,
 ) -> Accuracy:
-    """Accuracy on a folder tree, in one process.
+    """Accuracy on labelled images, over all processes: every one returns the whole result.
 
     Args:
         forward: normalised float32 (N, 3, H, W), channels_last, to logits (N, num_classes).
-        images: from `open_for`; its transform is set here.
+        images: from `open_for`, or any data set of `make_loader`; its transform is set here.
         preparation: of the images.
         num_classes: width of the logits.
         device: where `forward` runs.
         batch_size: images at once.
         workers: processes that load images.
+        rank: of this process.
+        world_size: number of processes.
         on_batch: called with each batch, for progress.
 
     Raises:
         UnreadableImageError: names the first image that could not be read.
     """
     images.transform = preparation.evaluation_transform()
-    batches = EvaluationBatches(len(images), batch_size=batch_size)
+    batches = EvaluationBatches(len(images), batch_size=batch_size, rank=rank, world_size=world_size)
     loader = make_loader(images, batches, workers=workers, pin_memory=device.type == "cuda")
 
     def watched() -> Any:
@@ -122,3 +148,8 @@ def evaluate_classifier(
 def _some(names: Sequence[str]) -> str:
     more = f", ... {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+def with_mirror(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The mean of the logits of an image and of its mirror image: test-time augmentation at twice the cost."""
+    return lambda images: (forward(images) + forward(images.flip(3))) / 2
