@@ -1,0 +1,215 @@
+"""Core ML (.mlpackage): an mlprogram for iOS 16 and macOS 13 or newer."""
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recnext.backends.export import quiet
+from recnext.errors import RecNextError
+
+from .coreml_evaluator import CoreMlProgram
+from .nearest import WholeFactors
+from .spec import ExportSpec
+from .targets import Contents, FileRunner, Port, Target
+
+COMPRESSIONS = ("int8", "palettised")
+PALETTE_BITS = 6
+_PREFIX = "recnext."
+
+
+class CoreMl(Target):
+    """An ML program of fixed batch and size.
+
+    fp16 also computes in float16, as the Neural Engine does; the recursion's levels are then float16 too. int8
+    keeps that and stores weights in 8 bits a value (`compression` "int8", by output channel) or as indices into 64
+    values a layer ("palettised"); neither needs images.
+
+    With `preprocess` the input is an RGB image, normalised inside, and with class names the file is a Core ML
+    classifier: Vision and Xcode show its labels. The proof evaluates the saved program (`coreml_evaluator`).
+    """
+
+    name = "coreml"
+    suffix = ".mlpackage"
+    packages = ("coremltools",)
+    extra = "coreml"
+    precisions = ("fp32", "fp16", "int8")
+    norms = ("batch_norm",)
+    unproved = "program checked, not run on Apple hardware"
+
+    def possible(self, spec: ExportSpec) -> ExportSpec:
+        spec = super().possible(spec)
+        if spec.compression is not None and spec.precision != "int8":
+            spec = replace(spec, precision="int8")
+        return spec
+
+    def check(self, spec: ExportSpec) -> None:
+        if spec.precision not in self.precisions:
+            raise RecNextError(f"coreml has no {spec.precision}: it has {', '.join(self.precisions)}")
+        if spec.compression is not None and spec.compression not in COMPRESSIONS:
+            raise RecNextError(f"compression={spec.compression!r} must be {' or '.join(COMPRESSIONS)}")
+        if spec.preprocess and spec.batch != 1:
+            raise RecNextError(f"batch={spec.batch}: an image input of coreml takes 1; or leave preprocess out")
+        if spec.preprocess and spec.channels not in (1, 3):
+            raise RecNextError(f"an image input of coreml has 1 or 3 channels, not {spec.channels}: no preprocess")
+
+    def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:
+        with _silent():
+            model = _converted(module, spec)
+            model.user_defined_metadata.update(spec.header())
+            model.short_description = f"{spec.name}, by recnext"
+            if spec.precision == "int8":
+                model = _compressed(model, spec.compression or "int8")
+            stem = f"{spec.name}_palettised" if spec.compression == "palettised" else spec.stem
+            path = folder / f"{stem}{self.suffix}"
+            model.save(str(path))
+        return path
+
+    def load(self, path: Path, *, threads: Optional[int] = None) -> FileRunner:
+        """An evaluator, to check with: slower than the network in PyTorch."""
+        self.require()
+        with _silent():
+            program = CoreMlProgram(path)
+        (name,) = program.inputs
+        image = program.description.input[0].type.WhichOneof("Type") == "imageType"
+        order = [output.name for output in program.description.output]
+        if program.description.predictedProbabilitiesName:
+            order = [program.description.predictedProbabilitiesName]
+
+        def run(x: np.ndarray) -> list[np.ndarray]:
+            if image:
+                x = np.ascontiguousarray(x.transpose(0, 3, 1, 2)).astype(np.float32)
+            outputs = program(**{name: x})
+            return [outputs[output] for output in order]
+
+        return run
+
+    def contents(self, path: Path) -> Contents:
+        self.require()
+        with _silent():
+            program = CoreMlProgram(path)
+        return Contents(
+            f"Core ML mlprogram, specification {program.version}",
+            tuple(_port(feature) for feature in program.description.input),
+            tuple(_port(feature) for feature in program.description.output),
+            program.operators,
+        )
+
+    def header(self, path: Path) -> dict[str, str]:
+        self.require()
+        with _silent():
+            metadata = CoreMlProgram(path).metadata
+        return {key: value for key, value in metadata.items() if key.startswith(_PREFIX)}
+
+
+class _FromImage(nn.Module):
+    """Takes an image in 0..255 as Core ML hands it over; a classifier gives probabilities.
+
+    Subtraction, then multiplication: the reverse would be fused into one BatchNorm.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, network: nn.Module, spec: ExportSpec) -> None:
+        super().__init__()
+        self.network = network
+        self.classifier = spec.classifier
+        self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, -1, 1, 1))
+        self.register_buffer("scale", 1 / (255 * torch.tensor(spec.std).view(1, -1, 1, 1)))
+
+    def forward(self, image: Tensor) -> Any:
+        outputs = self.network((image - self.mean) * self.scale)
+        return outputs.softmax(1) if self.classifier else outputs
+
+
+def _converted(module: nn.Module, spec: ExportSpec) -> Any:
+    import coremltools as ct
+
+    shape = (spec.batch, spec.channels, *spec.size)
+    whole = _FromImage(module, spec).eval() if spec.preprocess else module
+    with WholeFactors(), torch.no_grad():
+        program = torch.export.export(whole, (torch.zeros(shape),)).run_decompositions({})
+    half = spec.precision != "fp32"
+    dtype = np.float16 if half else np.float32
+    given: Any = ct.TensorType(name="image", shape=shape, dtype=dtype)
+    if spec.preprocess:
+        layout = ct.colorlayout.RGB if spec.channels == 3 else ct.colorlayout.GRAYSCALE
+        given = ct.ImageType(name="image", shape=shape, color_layout=layout)
+    labelled = spec.preprocess and spec.classifier and spec.class_names is not None
+    # Probabilities are float32, as a classifier's have to be.
+    to_half = ct.transform.FP16ComputePrecision(op_selector=lambda op: op.op_type != "softmax")
+    options: dict[str, Any] = {}
+    if labelled:
+        options["classifier_config"] = ct.ClassifierConfig(
+            unique_names(spec.class_names or ()), predicted_feature_name="label"
+        )
+    else:
+        kind = np.float32 if spec.preprocess and spec.classifier else dtype
+        options["outputs"] = [ct.TensorType(name=name, dtype=kind) for name in spec.outputs]
+    return ct.convert(
+        program,
+        convert_to="mlprogram",
+        minimum_deployment_target=ct.target.iOS16,
+        compute_precision=to_half if half else ct.precision.FLOAT32,
+        inputs=[given],
+        skip_model_load=True,
+        **options,
+    )
+
+
+def _compressed(model: Any, compression: str) -> Any:
+    import coremltools.optimize.coreml as optimize
+
+    if compression == "int8":
+        kind = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8")
+        return optimize.linear_quantize_weights(model, optimize.OptimizationConfig(global_config=kind))
+    palette = optimize.OpPalettizerConfig(mode="kmeans", nbits=PALETTE_BITS)
+    return optimize.palettize_weights(model, optimize.OptimizationConfig(global_config=palette))
+
+
+def unique_names(names: tuple[str, ...]) -> list[str]:
+    """Class names as keys: a name that came before gets its index, as in "crane (517)"."""
+    seen: set[str] = set()
+    unique = []
+    for index, name in enumerate(names):
+        key = f"{name} ({index})" if name in seen else name
+        seen.add(key)
+        unique.append(key)
+    return unique
+
+
+def _port(feature: Any) -> Port:
+    kind = feature.type.WhichOneof("Type")
+    if kind == "imageType":
+        image = feature.type.imageType
+        space = image.DESCRIPTOR.enum_types_by_name["ColorSpace"].values_by_number[image.colorSpace].name
+        return Port(feature.name, f"{space} image", (image.height, image.width))
+    if kind == "multiArrayType":
+        array = feature.type.multiArrayType
+        dtype = array.DESCRIPTOR.enum_types_by_name["ArrayDataType"].values_by_number[array.dataType].name
+        return Port(feature.name, dtype.lower(), tuple(array.shape))
+    return Port(feature.name, kind.removesuffix("Type"), ())
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """coremltools draws progress bars, and warns of libraries that it was not tested with."""
+    logger = logging.getLogger("coremltools")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with quiet(), contextlib.redirect_stderr(io.StringIO()):
+            import coremltools  # noqa: F401
+
+            logger.setLevel(logging.ERROR)
+            yield
+    finally:
+        logger.setLevel(level)
