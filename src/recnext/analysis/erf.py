@@ -1,0 +1,203 @@
+"""Effective receptive fields: how much every pixel of the image moves the centre of a network's last map.
+
+The measure is that of RepLKNet (arXiv 2203.06717, section 4.1), which RecNeXt's paper uses too: the sum over
+channels of the centre of the map, through a ReLU, is differentiated by the image; the positive part of that gradient
+is summed over colours and averaged over images.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from recnext.errors import RecNextError
+
+SHARES = (0.2, 0.3, 0.5, 0.99)
+"""Of the contribution, as in RepLKNet's table."""
+
+_ROUNDING = 1e-9  # of a share: sums of many small weights
+
+
+def feature_map(model: nn.Module, images: Tensor, *, stage: int = -1) -> Tensor:
+    """The map that a stage of any timm network gives; tokens are laid out as the map they stand for.
+
+    Args:
+        model: with timm's ``forward_intermediates``, or with ``forward_features``, which knows the last stage only.
+        images: (N, C, H, W), normalised.
+        stage: index into the network's stages (the blocks of a plain transformer), from the end if negative.
+
+    Returns:
+        (N, channels, height, width), with a gradient to `images`.
+
+    Raises:
+        RecNextError: the network has no such stage, gives no map, or does not take images of this size.
+    """
+    name = type(model).__name__
+    try:
+        if hasattr(model, "forward_intermediates"):
+            stages = model.forward_intermediates(  # type: ignore[operator]
+                images, indices=[stage], stop_early=stage >= 0, output_fmt="NCHW", intermediates_only=True
+            )
+            return stages[0]
+        if stage != -1 or not hasattr(model, "forward_features"):
+            raise RecNextError(f"{name} shows no maps of its stages: take a timm network, or its last stage")
+        return _as_map(model, model.forward_features(images), images)  # type: ignore[operator]
+    except RecNextError:
+        raise
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        size = "x".join(map(str, images.shape[-2:]))
+        raise RecNextError(f"{name} gives no map of stage {stage} for images of {size}: {error}") from None
+
+
+def _as_map(model: nn.Module, features: Tensor, images: Tensor) -> Tensor:
+    """NCHW features as they are; NHWC ones and tokens (N, L, C) rearranged."""
+    if features.ndim == 4:
+        return features.permute(0, 3, 1, 2) if getattr(model, "output_fmt", "NCHW") == "NHWC" else features
+    height, width = images.shape[-2:]
+    if features.ndim == 3:
+        tokens = features[:, int(getattr(model, "num_prefix_tokens", 0)) :]
+        stride = (height * width / tokens.shape[1]) ** 0.5
+        rows, columns = round(height / stride), round(width / stride)
+        if rows * columns == tokens.shape[1]:
+            return tokens.transpose(1, 2).unflatten(2, (rows, columns))
+    raise RecNextError(
+        f"{type(model).__name__} gives features of shape {tuple(features.shape)}, which are no map: "
+        "an effective receptive field needs positions"
+    )
+
+
+def effective_receptive_field(
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    *,
+    stage: int = -1,
+    on_batch: Callable[[int], None] = lambda images: None,
+) -> Tensor:
+    """The averaged contribution of every pixel to the centre of a stage's map.
+
+    The centre is position (h // 2, w // 2) of the (h, w) map.
+
+    Args:
+        model: any timm network; put into eval mode.
+        batches: normalised images, each (N, C, H, W), all of one size, on the network's device.
+        stage: as of `feature_map`.
+        on_batch: called with the number of images done, for progress.
+
+    Returns:
+        (H, W) float64 on the CPU, not negative.
+
+    Raises:
+        RecNextError: there are no images, the map does not depend on them, or what `feature_map` refuses.
+    """
+    model.eval()
+    total, count = None, 0
+    for batch in batches:
+        images = batch.detach().requires_grad_()
+        with torch.enable_grad():
+            features = feature_map(model, images, stage=stage)
+            height, width = features.shape[-2:]
+            centre = F.relu(features[:, :, height // 2, width // 2]).sum()
+            (gradient,) = torch.autograd.grad(centre, images)
+        contribution = gradient.detach().relu().sum((0, 1), dtype=torch.float64).cpu()
+        total = contribution if total is None else total + contribution
+        count += len(batch)
+        on_batch(len(batch))
+    if total is None:
+        raise RecNextError("an effective receptive field needs at least one image")
+    if not torch.isfinite(total).all() or float(total.sum()) <= 0:
+        raise RecNextError(
+            f"the centre of the last map of {type(model).__name__} does not answer to these images: "
+            "its gradient is zero or not finite"
+        )
+    return total / count
+
+
+@torch.no_grad()
+def settle_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Gives every BatchNorm the statistics of some images, in place: what a network without training lacks.
+
+    With those of a new network, mean 0 and variance 1, the branches fade away next to the residual connections.
+
+    Args:
+        model: left in eval mode.
+        batches: normalised images (N, C, H, W), more than one position and image in each.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average over the batches
+        norm.train()
+    for batch in batches:
+        model(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contribution:
+    """The smallest centred square that holds a share of the contribution.
+
+    Attributes:
+        share: of the whole contribution, 0 to 1.
+        side: of the square in pixels, odd.
+        area: the part of the image within the square, 0 to 1.
+    """
+
+    share: float
+    side: int
+    area: float
+
+
+def centre_of_mass(weights: Tensor) -> tuple[float, float]:
+    """Row and column about which a map (H, W) balances, in pixels; whole numbers are the middles of pixels."""
+    rows, columns = (torch.arange(side, dtype=weights.dtype) for side in weights.shape)
+    total = weights.sum()
+    return float((weights.sum(1) @ rows) / total), float((weights.sum(0) @ columns) / total)
+
+
+def contribution_curve(weights: Tensor, *, centre: Optional[tuple[int, int]] = None) -> Tensor:
+    """The share of a map (H, W) within squares of 1, 3, 5, ... pixels.
+
+    Args:
+        weights: not negative.
+        centre: row and column of the middle of the squares; by default (H // 2, W // 2).
+
+    Returns:
+        (squares,) float64 that rises to 1; index r is the square of 2 r + 1 pixels.
+    """
+    rings = torch.bincount(_distance(weights, centre).flatten(), weights=weights.flatten().double())
+    return rings.cumsum(0) / rings.sum()
+
+
+def contribution_areas(
+    weights: Tensor, shares: Sequence[float] = SHARES, *, centre: Optional[tuple[int, int]] = None
+) -> list[Contribution]:
+    """The smallest squares that hold given shares of a map (H, W); they are cut where the image ends.
+
+    Args:
+        weights: not negative.
+        shares: each above 0, at most 1.
+        centre: row and column of the middle of the squares; by default (H // 2, W // 2).
+    """
+    curve, distance = contribution_curve(weights, centre=centre), _distance(weights, centre)
+    found = []
+    for share in shares:
+        radius = int((curve >= share - _ROUNDING).nonzero()[0])
+        area = float((distance <= radius).double().mean())
+        found.append(Contribution(share=share, side=2 * radius + 1, area=area))
+    return found
+
+
+def _distance(weights: Tensor, centre: Optional[tuple[int, int]]) -> Tensor:
+    """Chebyshev distance of every pixel to the centre, int64 (H, W)."""
+    height, width = weights.shape
+    row, column = centre or (height // 2, width // 2)
+    rows, columns = (torch.arange(height) - row).abs(), (torch.arange(width) - column).abs()
+    return torch.maximum(rows[:, None], columns[None])
