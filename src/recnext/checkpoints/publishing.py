@@ -1,0 +1,144 @@
+"""A run as a folder for the hub: weights, the ``config.json`` that timm loads, and a model card."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+from timm.models._hub import save_config_for_hf
+from torch import nn
+
+from recnext.checkpoints.atomic import write_atomically
+from recnext.checkpoints.loading import load
+from recnext.checkpoints.model_card import write_card
+from recnext.checkpoints.saving import describe, save
+from recnext.checkpoints.sources import EMA_RUN_FILES
+from recnext.errors import RecNextError
+
+WEIGHTS = "model.safetensors"  # the name that timm and recnext.load look for
+EMA_WEIGHTS = "model_ema.safetensors"
+FUSED_WEIGHTS = "model_fused.safetensors"
+EMA_FUSED_WEIGHTS = "model_ema_fused.safetensors"
+
+
+def publish(
+    source: str,
+    output: Path,
+    *,
+    name: Optional[str] = None,
+    repository: Optional[str] = None,
+    license: Optional[str] = None,
+) -> list[Path]:
+    """Writes everything a hub repository of a network needs.
+
+    ``model.safetensors`` holds the run's best weights, ``model_ema.safetensors`` its moving average where it kept one,
+    ``*_fused.safetensors`` the same with every BatchNorm folded (for `recnext.load`; timm's network is not fused).
+
+    Args:
+        source: run folder, or any checkpoint of `recnext.load`.
+        output: folder to write; made where missing.
+        name: of the network, where the checkpoint does not tell.
+        repository: hub id for the card's examples; by default the folder.
+        license: of the weights, an identifier such as "apache-2.0".
+
+    Returns:
+        The files written.
+
+    Raises:
+        RecNextError: no such run or checkpoint, or its weights are folded, so that timm could not load them.
+        OSError: a file cannot be written.
+    """
+    if output.exists() and not output.is_dir():
+        raise RecNextError(f"{output} is a file: expected a folder to write")
+    model = load(name, checkpoint=source)
+    metadata = describe(model)
+    if metadata.fused:
+        raise RecNextError(
+            f"{source} holds folded weights, which timm cannot load: publish the run, or its best weights"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    epoch = _epoch(source)
+    written = [save(model, output / WEIGHTS, epoch=epoch), _write_config(model, output)]
+    written.append(save(load(name, checkpoint=source, fused=True), output / FUSED_WEIGHTS, epoch=epoch))
+    if Path(source).is_dir() and any((Path(source) / file).is_file() for file in EMA_RUN_FILES):
+        for file, fused in ((EMA_WEIGHTS, None), (EMA_FUSED_WEIGHTS, True)):
+            written.append(save(load(name, checkpoint=source, ema=True, fused=fused), output / file, epoch=epoch))
+    curves = Path(source) / "curves.png"
+    if curves.is_file():
+        written.append(Path(shutil.copy(curves, output / curves.name)))
+    card = write_card(
+        metadata,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        run=_read(Path(source) / "config.yaml"),
+        summary=_read(Path(source) / "summary.json"),
+        files=[path.name for path in written],
+        repository=repository or f"local-dir:{output}",
+        license=license,
+    )
+    write_atomically(output / "README.md", card.encode("utf-8"))
+    return [*written, output / "README.md"]
+
+
+def push(folder: Path, *, repository: str, private: bool = False) -> str:
+    """Uploads a folder of `publish` to the hub, making the repository where it does not exist.
+
+    Args:
+        folder: as `publish` left it.
+        repository: owner/name.
+        private: a new repository is seen by its owner only.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        RecNextError: there is no login, no right to write, or no network.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    api = huggingface_hub.HfApi()
+    try:
+        address = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=folder, commit_message=f"Weights of {repository}")
+    except LocalTokenNotFoundError:
+        raise RecNextError("pushing to the hub needs a login: run 'hf auth login', or set HF_TOKEN") from None
+    except HFValidationError:
+        raise RecNextError(f"{repository!r} is no hub id: expected owner/name") from None
+    except (HfHubHTTPError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RecNextError(
+            f"the hub did not take {repository} ({reason}); the files are in {folder}: push again with the same command"
+        ) from None
+    return str(address)
+
+
+def _write_config(model: nn.Module, output: Path) -> Path:
+    """timm's own description of the network, by timm's own function."""
+    described = describe(model)
+    config: dict[str, Any] = dict(getattr(model, "pretrained_cfg", None) or {})
+    path = output / "config.json"
+    save_config_for_hf(
+        model,
+        str(path),
+        model_config={"label_names": list(described.class_names)} if described.class_names else None,
+        model_args=dict(described.model_args),
+        data_config={key: config[key] for key in ("mean", "std", "crop_pct", "interpolation") if key in config},
+    )
+    return path
+
+
+def _epoch(source: str) -> Optional[int]:
+    best = _read(Path(source) / "summary.json").get("best_epoch")
+    return best if isinstance(best, int) else None
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """A YAML or JSON mapping; empty where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise RecNextError(f"{path} is damaged: the run it describes cannot be published") from None
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,39 @@
+"""`recnext publish`: a run as a folder for the hub."""
+
+from pathlib import Path
+from typing import Optional
+
+from rich.console import Console
+
+from recnext.checkpoints.publishing import publish
+from recnext.checkpoints.publishing import push as upload
+
+
+def run(
+    source: str,
+    output: Path,
+    *,
+    push: Optional[str] = None,
+    model: Optional[str] = None,
+    license: Optional[str] = None,
+    private: bool = False,
+) -> int:
+    """Writes safetensors (raw, averaged, fused), the config.json that timm loads, and a model card.
+
+    Args:
+        source: run folder, or any checkpoint.
+        output: folder to write.
+        push: hub repository, owner/name, to upload the folder to.
+        model: timm name of the network, where the checkpoint does not tell.
+        license: of the weights, such as apache-2.0, for the card.
+        private: a new repository is private.
+    """
+    files = publish(source, output, name=model, repository=push, license=license)
+    console = Console()
+    for path in files:
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    if push is not None:
+        with Console(stderr=True).status(f"uploading to {push}"):
+            address = upload(output, repository=push, private=private)
+        console.print(f"pushed to {address}", markup=False, highlight=False, soft_wrap=True)
+    return 0

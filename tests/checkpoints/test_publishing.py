@@ -1,0 +1,160 @@
+"""Published folders, loaded back by timm, and a push to a stand-in for the hub."""
+
+import json
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import timm
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+import recnext
+from recnext.checkpoints.publishing import publish, push
+from recnext.errors import RecNextError
+
+NAMES = ("cat", "dog", "emu")
+SIZE = {"size": [3, 64, 64]}
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory) -> Path:
+    """A run's folder, as training leaves it."""
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    folder.mkdir()
+    for number, file in enumerate(("best", "best_ema")):
+        torch.manual_seed(number)
+        model = recnext.load("test_recnext_a", num_classes=3, drop_path_rate=0.1)
+        model.pretrained_cfg = model.default_cfg = {
+            **model.pretrained_cfg,
+            "input_size": (3, 64, 64),
+            "mean": (0.5, 0.5, 0.5),
+            "crop_pct": 0.9,
+        }
+        recnext.save(model, folder / f"{file}.safetensors", class_names=NAMES)
+    settings = {"model": "test_recnext_a", "epochs": 2, "batch_size": 8, "ema": True, "lr": None}
+    config = {"settings": settings, "data": "pets", "val_images": 12, "lr_rule": "batch 8 → lr 0.001", "input": SIZE}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True))
+    best = {"top1": 91.66666, "top5": 100.0, "val_loss": 0.25}
+    (folder / "summary.json").write_text(json.dumps({"best_epoch": 1, "epochs": 2, "best": best}))
+    (folder / "curves.png").write_bytes(b"a picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(run_folder, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("hub") / "out"
+    publish(str(run_folder), output, repository="me/pets", license="apache-2.0")
+    return output
+
+
+def test_timm_builds_the_network_with_its_weights_and_preparation(run_folder, published):
+    expected = recnext.load(checkpoint=run_folder)
+    model = timm.create_model(f"local-dir:{published}", pretrained=True).eval()
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(model(images), expected(images), rtol=0, atol=0)
+    data = timm.data.resolve_model_data_config(model)
+    assert (data["input_size"], tuple(data["mean"]), data["crop_pct"]) == ((3, 64, 64), (0.5, 0.5, 0.5), 0.9)
+    assert tuple(model.pretrained_cfg["label_names"]) == NAMES
+    config = json.loads((published / "config.json").read_text())
+    assert config["architecture"] == "test_recnext_a"
+    assert config["num_classes"] == 3
+    assert config["model_args"] == {"drop_path_rate": 0.1}
+
+
+def test_recnext_loads_every_file(run_folder, published):
+    images = torch.randn(2, 3, 64, 64)
+    for file, options in (
+        ("model.safetensors", {}),
+        ("model_ema.safetensors", {"ema": True}),
+        ("model_fused.safetensors", {"fused": True}),
+        ("model_ema_fused.safetensors", {"ema": True, "fused": True}),
+    ):
+        expected = recnext.load(checkpoint=run_folder, **options)
+        torch.testing.assert_close(recnext.load(checkpoint=published / file)(images), expected(images))
+    assert not torch.equal(
+        recnext.load(checkpoint=published)(images), recnext.load(checkpoint=published / "model_ema.safetensors")(images)
+    )
+
+
+def test_the_card_tells_the_run(published):
+    card = ModelCard.load(published / "README.md")
+    assert card.data.library_name == "timm"
+    assert card.data.license == "apache-2.0"
+    assert card.data.model_name == "pets"
+    assert [result.metric_value for result in card.data.eval_results] == [91.667, 100.0]
+    for text in (
+        "| 91.67 % | 100.00 % | 0.2500 |",
+        "In epoch 2 of 2 on 12 validation images",
+        'timm.create_model("hf-hub:me/pets", pretrained=True)',
+        "batch 8 → lr 0.001",
+        "cat, dog, emu",
+        "`model_ema.safetensors`",
+    ):
+        assert text in card.text, text
+    assert "Published" not in card.text  # three classes are not ImageNet
+
+
+def test_imagenet_networks_have_the_published_accuracy_beside_theirs(run_folder, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    recnext.save(recnext.load("recnext_m0"), folder / "best.safetensors")
+    (folder / "summary.json").write_text((run_folder / "summary.json").read_text())
+    publish(str(folder), tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "74.7 % distilled, 73.2 % without distillation" in text
+    assert f'timm.create_model("local-dir:{tmp_path / "out"}", pretrained=True)' in text
+
+
+def test_what_cannot_be_published_is_said(published, tmp_path):
+    with pytest.raises(RecNextError, match="holds folded weights, which timm cannot load"):
+        publish(str(published / "model_fused.safetensors"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecNextError, match="is a file: expected a folder"):
+        publish(str(published), tmp_path / "file")
+
+
+class Hub:
+    """Takes what the hub would, or raises what it would."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.calls = []
+
+    def __call__(self):
+        return self
+
+    def create_repo(self, repository, *, private, exist_ok):
+        self.calls.append(("create", repository, private, exist_ok))
+        if self.error is not None:
+            raise self.error
+        return f"hub/{repository}"
+
+    def upload_folder(self, *, repo_id, folder_path, commit_message):
+        self.calls.append(("upload", repo_id, sorted(path.name for path in folder_path.iterdir())))
+
+
+def test_push(published, monkeypatch):
+    hub = Hub()
+    monkeypatch.setattr(huggingface_hub, "HfApi", hub)
+    assert push(published, repository="me/pets", private=True) == "hub/me/pets"
+    assert hub.calls[0] == ("create", "me/pets", True, True)
+    assert hub.calls[1][:2] == ("upload", "me/pets")
+    assert {"README.md", "config.json", "model.safetensors"} <= set(hub.calls[1][2])
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (LocalTokenNotFoundError("no token"), "needs a login: run 'hf auth login'"),
+        (OSError("no route to host"), r"did not take me/pets \(no route to host\); the files are in"),
+    ],
+)
+def test_a_push_that_fails_is_one_line(published, monkeypatch, error, message):
+    assert not isinstance(error, HfHubHTTPError)
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub(error))
+    with pytest.raises(RecNextError, match=message):
+        push(published, repository="me/pets")
