@@ -50,7 +50,7 @@ def test_mistakes_are_one_line_and_exit_2(data, tmp_path, capsys):
 
 
 def test_a_stop_exits_143_with_one_line(data, tmp_path, capsys, monkeypatch):
-    """As SIGTERM does; tests/training/test_signals.py sends the signal itself, to a process of its own."""
+    """As SIGTERM does; tests/training/test_signals.py sends the signals themselves, to processes of their own."""
     from recnext.training.loop import _Loop
 
     original = _Loop.train_step

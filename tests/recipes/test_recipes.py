@@ -78,11 +78,29 @@ def test_published_learning_rate_and_length(name):
 def test_published_values(name):
     recipe = settings(name)
     expected = {
-        **{"weight_decay": 0.025, "clip": "agc", "clip_value": 0.02, "ema": True, "ema_decay": 0.99996},
-        **{"ema_warmup": False, "mixup": 0.8, "cutmix": 1.0, "mix_prob": 1.0, "mix_switch": 0.5},
-        **{"label_smoothing": 0.1, "repeats": 3, "auto_augment": "rand-m9-mstd0.5-inc1", "crop_scale": 0.08},
-        **{"hflip": 0.5, "erase_prob": 0.25, "erase_mode": "pixel", "decay_all": False, "layer_decay": None},
-        **{"accumulate": 1, "pretrained": False, "checkpoint": None, "freeze_epochs": 0},
+        "weight_decay": 0.025,
+        "clip": "agc",
+        "clip_value": 0.02,
+        "ema": True,
+        "ema_decay": 0.99996,
+        "ema_warmup": False,
+        "mixup": 0.8,
+        "cutmix": 1.0,
+        "mix_prob": 1.0,
+        "mix_switch": 0.5,
+        "label_smoothing": 0.1,
+        "repeats": 3,
+        "auto_augment": "rand-m9-mstd0.5-inc1",
+        "crop_scale": 0.08,
+        "hflip": 0.5,
+        "erase_prob": 0.25,
+        "erase_mode": "pixel",
+        "decay_all": False,
+        "layer_decay": None,
+        "accumulate": 1,
+        "pretrained": False,
+        "checkpoint": None,
+        "freeze_epochs": 0,
     }
     assert {key: getattr(recipe, key) for key in expected} == expected
     distilled = name.endswith("distilled")

@@ -1,6 +1,7 @@
 """Each way a run can fail: one clear line, and the last good save stays."""
 
 import errno
+import json
 import os
 import shutil
 
@@ -12,23 +13,69 @@ from recnext.checkpoints import load, save
 from recnext.errors import RecNextError
 from recnext.training import ClassificationTask, TrainSettings, train_on_folders
 from recnext.training.engine import make_accelerator
+from training.processes import finish, start
 from training.runs import settings
 
 
-def test_nan_stops_before_the_step_and_keeps_the_last_epoch(train, tmp_path, monkeypatch):
+def diverging_in(monkeypatch, step):
     original, calls = ClassificationTask.loss, []
 
     def diverging(self, model, batch, *, device):
-        calls.append(1)
+        calls.append(batch.names)
         loss = original(self, model, batch, device=device)
-        return loss * float("nan") if len(calls) == 7 else loss
+        return loss * float("nan") if len(calls) == step else loss
 
     monkeypatch.setattr(ClassificationTask, "loss", diverging)
-    with pytest.raises(RecNextError, match=r"the loss is nan in epoch 2, step 2: stopped before that step.*lower --lr"):
+    return calls
+
+
+def test_nan_stops_before_the_step_keeps_the_last_epoch_and_names_the_images(train, tmp_path, monkeypatch):
+    calls = diverging_in(monkeypatch, 7)
+    with pytest.raises(
+        RecNextError, match=r"the loss is nan in epoch 2, step 2: stopped before that step.*keeps the la"
+    ):
         train(tmp_path / "run")
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     assert (state["epoch"], state["step"]) == (1, 0)
     assert all(torch.isfinite(value).all() for value in load_file(tmp_path / "run" / "last.safetensors").values())
+    report = json.loads((tmp_path / "run" / "diverged.json").read_text())
+    assert report == {"epoch": 1, "step": 1, "batches": [{"process": 0, "loss": "nan", "files": list(calls[-1])}]}
+    assert all(os.path.exists(name) for name in calls[-1])
+
+
+def test_nan_before_the_first_save_says_so(train, tmp_path, monkeypatch):
+    diverging_in(monkeypatch, 1)
+    with pytest.raises(RecNextError, match=r"the loss is nan in epoch 1, step 1: .*nothing was saved before it.*--lr"):
+        train(tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_nan_on_one_rank_stops_both_and_names_its_images_alone(digit_folders, tmp_path, monkeypatch):
+    original = ClassificationTask.loss
+
+    def diverging(self, model, batch, *, device):
+        loss = original(self, model, batch, device=device)
+        return loss / 0 if os.environ["RANK"] == "1" else loss
+
+    monkeypatch.setattr(ClassificationTask, "loss", diverging)
+    ranks = start(settings(output=str(tmp_path / "run")), data=digit_folders, ranks=2)
+    assert finish(ranks) == [2, 2]  # what the helper makes of RecNextError
+    (batch,) = json.loads((tmp_path / "run" / "diverged.json").read_text())["batches"]
+    assert (batch["process"], batch["loss"], len(batch["files"])) == (1, "inf", 8)
+
+
+def test_out_of_gpu_memory_is_one_line(train, tmp_path, monkeypatch):
+    def exhausted(*_, **__):
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has a total capacity of 8 GiB."
+        )
+
+    monkeypatch.setattr(ClassificationTask, "loss", exhausted)
+    message = (
+        r"out of GPU memory at --batch-size 8 \(CUDA out of memory\): --batch-size 4 --accumulate 2 gives the same"
+    )
+    with pytest.raises(RecNextError, match=message):
+        train(tmp_path / "run")
 
 
 def test_full_disk_keeps_the_last_epoch_and_says_so(train, tmp_path, monkeypatch):
@@ -88,6 +135,15 @@ def test_an_unreadable_image_in_the_evaluation_is_an_error(digit_folders, tmp_pa
         ({"lr": 0.0}, "--lr is 0.0: expected above 0"),
         ({"lr": float("nan")}, "--lr is nan"),
         ({"crop_scale": 0.0}, "--crop-scale is 0.0"),
+        ({"accumulate": 0}, "--accumulate is 0: expected an integer from 1"),
+        ({"clip": "agc", "clip_value": 0.0}, "--clip-value is 0.0: expected above 0"),
+        ({"milestones": (8, 3)}, "--milestones is 8 3: expected rising positive integers"),
+        ({"schedule": "epoch_cosine", "steps": 100}, "--schedule epoch_cosine goes by epochs"),
+        ({"evaluate_every": 5}, "--evaluate-every 5 is for runs counted in --steps"),
+        ({"mixup": 0.8, "batch_size": 7}, "--batch-size is 7: mixup and cutmix pair images"),
+        ({"freeze_epochs": 2}, "--freeze-epochs is 2 without weights to keep"),
+        ({"teacher_checkpoint": "x.pth"}, "--teacher-checkpoint needs the teacher's timm name"),
+        ({"auto_augment": "rand"}, "--auto-augment is 'rand': expected"),
         ({"hflip": 1.5}, "--hflip is 1.5: expected a probability from 0 to 1"),
     ],
 )

@@ -1,24 +1,18 @@
 """A run that was stopped and resumed is, bit for bit, the run that was not (CPU, float32)."""
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from recnext.errors import RecNextError
 from recnext.training import train_on_folders
 from recnext.training.loop import _Loop
 from recnext.training.run_folder import RunFolder
-from training.runs import settings
+from training.runs import assert_same_run, settings
 
-MEASURED = ("seconds", "images_per_second", "peak_memory_mib")  # times differ, nothing else may
 OPTIONS = {"ema": True, "lr": 0.01, "model_args": {"drop_path_rate": 0.2}}
 
 
@@ -28,19 +22,6 @@ def whole(tmp_path_factory, digit_folders):
     path = tmp_path_factory.mktemp("whole") / "run"
     train_on_folders(settings(output=str(path), **OPTIONS), data=digit_folders)
     return path
-
-
-def metrics(folder):
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in record.items() if key not in MEASURED} for record in records]
-
-
-def assert_same_run(left, right):
-    for name in ("best", "last", "best_ema", "last_ema"):
-        first, second = (load_file(folder / f"{name}.safetensors") for folder in (left, right))
-        assert list(first) == list(second)
-        assert all(torch.equal(first[key], second[key]) for key in first), name
-    assert metrics(left) == metrics(right)
 
 
 class Killed(Exception):
@@ -149,36 +130,64 @@ def test_a_state_is_data_not_a_program(tmp_path):
         RunFolder(tmp_path).load_state()
 
 
-@pytest.mark.slow
-def test_a_real_kill_and_a_real_ctrl_c(digit_folders, tmp_path, whole):
-    """kill -9 within the first epoch, Ctrl-C within what follows, in processes with workers."""
+def test_auto_starts_a_run_and_goes_on_with_it(train, tmp_path):
+    assert len(train(tmp_path / "run", epochs=1, resume="auto").records) == 1
+    assert len(train(tmp_path / "run", epochs=2, resume="auto").records) == 2
+
+
+def test_more_epochs_are_a_longer_run_from_there_on(train, tmp_path):
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "recnext", "train", str(digit_folders), "--output", str(folder)]
-    start = [
-        *("--model=test_recnext_m", "--image-size=32", "--epochs=2", "--batch-size=8", "--device=cpu"),
-        *("--lr=0.01", "--ema", '--model-args={"drop_path_rate": 0.2}', "--workers=2", "--save-every=1"),
-    ]
-    first = subprocess.Popen([*command, *start], stdout=subprocess.DEVNULL)
-    wait_for(folder / "state.pt", first)
-    first.kill()
-    first.wait()
-    saved = (folder / "state.pt").stat().st_mtime_ns
-    second = subprocess.Popen(
-        [*command, "--resume", "--save-every=1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    while (folder / "state.pt").stat().st_mtime_ns == saved and second.poll() is None:
-        time.sleep(0.01)
-    second.send_signal(signal.SIGINT)
-    output, errors = second.communicate(timeout=120)
-    assert second.returncode in (130, 0)  # 0: it was done before the signal came
-    if second.returncode == 130:
-        assert "--resume goes on from there" in output.splitlines()[-1]
-        assert "Traceback" not in errors
-        subprocess.run([*command, "--resume"], check=True, stdout=subprocess.DEVNULL)
+    first = train(folder, epochs=1, lr=0.01, schedule="poly", warmup_epochs=0.0)
+    result = train(folder, epochs=3, resume=True)
+    assert [record["epoch"] for record in result.records] == [0, 1, 2]
+    assert result.records[0] == first.records[0]
+    expected = [1e-5 + (0.01 - 1e-5) * (1 - step / 15) ** 0.9 for step in (9, 14)]  # the schedule of three epochs
+    assert [record["lr"] for record in result.records[1:]] == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(RecNextError, match="--epochs 2 differs from the 3 this run was started with"):
+        train(folder, epochs=2, resume=True)
+
+
+def test_a_setting_asked_for_counts_even_where_it_is_the_default(whole, digit_folders):
+    now = settings(output=str(whole), resume=True, lr=None, weight_decay=0.025, seed=0)
+    train_on_folders(now, data=digit_folders, given={"weight_decay", "seed", "workers"})
+    with pytest.raises(RecNextError, match=r"--lr None differs from the 0\.01 this run was started with"):
+        train_on_folders(now, data=digit_folders, given={"lr"})
+    with pytest.raises(RecNextError, match="--ema False differs from the True"):
+        train_on_folders(now, data=digit_folders, given={"ema"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("batch_size: 8", "batch_size: many", 'settings of a run: Parser key "batch_size".*many'),
+        ("batch_size: 8", "batch_size: 1", "config.yaml: --batch-size is 1: expected an integer from 2"),
+        ("batch_size: 8", "batchsize: 8", "settings of a run: .*batchsize"),
+        ("settings:", "setting:", "holds no settings of a run: was it edited"),
+        ("settings:", "settings: [", "is not valid YAML"),
+    ],
+)
+def test_an_edited_config_is_one_line(train, tmp_path, old, new, message):
+    train(tmp_path / "run", epochs=1)
+    config = tmp_path / "run" / "config.yaml"
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+    with pytest.raises(RecNextError, match=message) as caught:
+        train(tmp_path / "run", resume=True)
+    assert "\n" not in str(caught.value) or "YAML" in str(caught.value)  # the command joins lines
+
+
+def test_an_older_state_serves_when_the_newest_is_damaged(train, tmp_path, monkeypatch, whole, capsys):
+    folder = tmp_path / "run"
+    train(folder, **{**OPTIONS, "keep": 2})
+    assert sorted(path.name for path in (folder / "states").iterdir()) == ["epoch_0001.pt", "epoch_0002.pt"]
+    for name in ("state.pt", "states/epoch_0002.pt"):
+        path = folder / name
+        content = path.read_bytes()[:1000]
+        path.unlink()  # they are one file
+        path.write_bytes(content)
+    state, notes = RunFolder(folder).load_state()
+    assert state["epoch"] == 1
+    assert len(notes) == 2
+    train(folder, resume=True)
     assert_same_run(whole, folder)
-
-
-def wait_for(path, process):
-    while not path.exists():
-        assert process.poll() is None
-        time.sleep(0.01)

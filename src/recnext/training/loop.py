@@ -167,7 +167,7 @@ class _Loop:
         return TrainingResult(
             records=self.records,
             best=self.best("") if self.records else None,
-            interrupted=(self.stop.signal or 0) if interrupted else None,
+            interrupted=self.stop.signal if interrupted else None,
             position=(self.period, self.step),
             where=self.where(),
             seconds=time.perf_counter() - started,
@@ -261,9 +261,9 @@ class _Loop:
     def evaluate(self) -> dict[str, float]:
         """Metrics over all processes, the averaged weights' with the prefix ``ema_``."""
         self.progress.evaluating()
-        broadcast_buffers(self.raw)
         metrics: dict[str, float] = {}
         for prefix, model in self.evaluated():
+            broadcast_buffers(model)
             try:
                 result = self.task.evaluate(
                     model.eval(),
@@ -331,6 +331,9 @@ class _Loop:
             self.drawn = now
 
     def save_and_leave(self) -> None:
+        """All processes end for the signal that one of them had."""
+        signal = torch.tensor([self.stop.signal or 0], device=self.device)
+        self.stop.signal = int(self.accelerator.gather(signal).max())
         self.save_state()
         raise _Interrupted
 

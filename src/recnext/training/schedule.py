@@ -1,7 +1,7 @@
 """The learning rate as a function of the optimizer step alone, on timm's schedules.
 
-Published recipe (paper, training on ImageNet; the rule is exact for every published log): cosine by epochs, stepped with the
-number of the epoch that has just ended, so that epoch e runs with the value at max(e - 1, 0).
+Published recipe (paper, training on ImageNet; the rule is exact for every published log): cosine by epochs, stepped
+with the number of the epoch that has just ended, so that epoch e runs with the value at max(e - 1, 0).
 """
 
 from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler

@@ -1,7 +1,7 @@
 """Distillation through the second head: the teacher, and timm's task for the loss.
 
-Source: paper, training on ImageNet, after DeiT (Touvron et al., arXiv 2012.12877): half the loss on the labels from one head,
-half the cross entropy of the other with the teacher's answer on the same mixed images.
+Source: paper, training on ImageNet, after DeiT (Touvron et al., arXiv 2012.12877): half the loss on the labels from
+one head, half the cross entropy of the other with the teacher's answer on the same mixed images.
 """
 
 from collections.abc import Sequence
