@@ -61,7 +61,7 @@ def test_timm_builds_the_network_with_its_weights_and_preparation(run_folder, pu
     config = json.loads((published / "config.json").read_text())
     assert config["architecture"] == "test_recnext_a"
     assert config["num_classes"] == 3
-    assert config["model_args"] == {"drop_path_rate": 0.1}
+    assert config["model_args"]["drop_path_rate"] == 0.1
 
 
 def test_recnext_loads_every_file(run_folder, published):
