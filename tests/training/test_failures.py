@@ -31,9 +31,7 @@ def diverging_in(monkeypatch, step):
 
 def test_nan_stops_before_the_step_keeps_the_last_epoch_and_names_the_images(train, tmp_path, monkeypatch):
     calls = diverging_in(monkeypatch, 7)
-    with pytest.raises(
-        RecNextError, match=r"the loss is nan in epoch 2, step 2: stopped before that step.*keeps the la"
-    ):
+    with pytest.raises(RecNextError, match=r"the loss is nan in epoch 2, step 2: stopped before that step.*keeps"):
         train(tmp_path / "run")
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     assert (state["epoch"], state["step"]) == (1, 0)
@@ -66,14 +64,10 @@ def test_nan_on_one_rank_stops_both_and_names_its_images_alone(digit_folders, tm
 
 def test_out_of_gpu_memory_is_one_line(train, tmp_path, monkeypatch):
     def exhausted(*_, **__):
-        raise torch.OutOfMemoryError(
-            "CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has a total capacity of 8 GiB."
-        )
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has 8 GiB.")
 
     monkeypatch.setattr(ClassificationTask, "loss", exhausted)
-    message = (
-        r"out of GPU memory at --batch-size 8 \(CUDA out of memory\): --batch-size 4 --accumulate 2 gives the same"
-    )
+    message = r"out of GPU memory at --batch-size 8 \(CUDA out of memory\): --batch-size 4 --accumulate 2 gives"
     with pytest.raises(RecNextError, match=message):
         train(tmp_path / "run")
 

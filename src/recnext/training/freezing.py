@@ -10,15 +10,17 @@ def set_mode(model: nn.Module, *, head: Optional[nn.Module], frozen: bool) -> bo
 
     Args:
         model: the network itself, not wrapped.
-        head: a part of it.
+        head: a part of it; None leaves it to the model which of its parameters learn.
         frozen: whether the rest is.
 
     Returns:
         Whether the set of parameters that learn has changed, so that a wrapper has to be made again.
     """
-    assert head is not None or not frozen
+    if head is None:
+        assert not frozen
+        model.train()
+        return False
     before = [parameter.requires_grad for parameter in model.parameters()]
     model.train(not frozen).requires_grad_(not frozen)
-    if head is not None:
-        head.train().requires_grad_(True)
+    head.train().requires_grad_(True)
     return before != [parameter.requires_grad for parameter in model.parameters()]

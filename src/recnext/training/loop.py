@@ -141,7 +141,7 @@ class _Loop:
     @property
     def done(self) -> int:
         """Optimizer steps done."""
-        return self.period * self.every + self.step
+        return min(self.period * self.every, self.total) + self.step
 
     @property
     def period_steps(self) -> int:

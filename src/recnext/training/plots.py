@@ -8,6 +8,7 @@ from recnext.evaluation.plots import figure
 from .run_folder import Record
 
 _TRAIN, _VAL, _EMA = "#7f8c8d", "#1f5fa8", "#d35400"
+_MONITORED = {"top1", "miou"}  # their best value is written beside it
 
 
 def draw_curves(path: Path, records: Sequence[Record]) -> None:
@@ -39,14 +40,17 @@ def draw_curves(path: Path, records: Sequence[Record]) -> None:
             (accuracy, "top5", "top-5", _TRAIN),
             (accuracy, "top1", "top-1", _VAL),
             (accuracy, "ema_top1", "top-1, averaged weights", _EMA),
+            (accuracy, "aacc", "pixel accuracy", _TRAIN),
+            (accuracy, "miou", "mIoU", _VAL),
+            (accuracy, "ema_miou", "mIoU, averaged weights", _EMA),
             (rate, "lr", "", _VAL),
         ):
             if key in records[0]:
                 values = [record[key] for record in records]
                 axes.plot(epochs, values, marker=marker, markersize=3, color=color, label=label)
-        if "top1" in records[0]:
-            best = max(range(len(records)), key=lambda index: records[index]["top1"])
-            value = records[best]["top1"]
+        for key in _MONITORED & records[0].keys():
+            best = max(range(len(records)), key=lambda index: records[index][key])
+            value = records[best][key]
             accuracy.annotate(
                 f"{value:.2f}",
                 (epochs[best], value),
@@ -59,4 +63,5 @@ def draw_curves(path: Path, records: Sequence[Record]) -> None:
         rate.set_ylim(bottom=0)
         rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
         for axes in (loss, accuracy):
-            axes.legend()
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend()
