@@ -1,6 +1,6 @@
-"""The curves of a run. They need matplotlib (the `plots` extra)."""
+"""The curves of a run, or of several. They need matplotlib (the `plots` extra)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recnext.evaluation.plots import figure
@@ -21,10 +21,8 @@ def draw_curves(path: Path, records: Sequence[Record]) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    epochs = [record["epoch"] + 1 for record in records]
-    unit = "epoch"
-    if len({*epochs}) < len(epochs):
-        epochs, unit = [record["step"] for record in records], "step"
+    unit = _unit([records])
+    epochs = _places(records, unit)
     marker = "o" if len(epochs) <= 30 else ""
 
     with figure(path, 10, 3.2) as drawing:
@@ -65,3 +63,48 @@ def draw_curves(path: Path, records: Sequence[Record]) -> None:
         for axes in (loss, accuracy):
             if axes.get_legend_handles_labels()[0]:
                 axes.legend()
+
+
+def draw_overlay(
+    path: Path, runs: Mapping[str, Sequence[Record]], *, metric: str, published: Mapping[str, float]
+) -> None:
+    """Draws a metric and the training loss of several runs, and published values of the metric as lines.
+
+    Args:
+        path: of the picture; the suffix tells its format.
+        runs: records by name, each with one at least.
+        metric: key of the records.
+        published: values by name.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    unit = _unit(list(runs.values()))
+    with figure(path, 10, 4) as drawing:
+        left, right = drawing.subplots(1, 2)
+        for axes, key in ((left, metric), (right, "train_loss")):
+            axes.set_title(key.replace("_", " "))
+            axes.set_xlabel(unit)
+            axes.grid(alpha=0.25)
+            for name, records in runs.items():
+                shown = [record for record in records if key in record]
+                axes.plot(_places(shown, unit), [record[key] for record in shown], label=name, linewidth=1.5)
+                averaged = f"ema_{key}"
+                if averaged in records[0]:
+                    color = axes.lines[-1].get_color()
+                    values = [record[averaged] for record in records]
+                    axes.plot(_places(records, unit), values, label=f"{name}, averaged", color=color, linestyle=":")
+        for name, value in published.items():
+            left.axhline(value, color=_TRAIN, linestyle="--", linewidth=1)
+            left.annotate(f"{name} {value}", (0.01, value), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
+        for axes in (left, right):
+            axes.legend(fontsize=8)
+
+
+def _unit(runs: Sequence[Sequence[Record]]) -> str:
+    """What to count in: steps where several records of a run fall into one epoch."""
+    return "step" if any(len({record["epoch"] for record in records}) < len(records) for records in runs) else "epoch"
+
+
+def _places(records: Sequence[Record], unit: str) -> list[int]:
+    return [record["step"] if unit == "step" else record["epoch"] + 1 for record in records]

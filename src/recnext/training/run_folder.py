@@ -162,3 +162,25 @@ class RunFolder:
         """Writes a file of the folder, whole."""
         if self.writer:
             write_atomically(self.path / name, text.encode())
+
+
+def read_records(path: Path) -> list[Record]:
+    """The lines of a run's ``metrics.jsonl``.
+
+    Args:
+        path: the run folder or the file.
+
+    Raises:
+        RecNextError: there is no such file, it is empty or damaged.
+    """
+    file = path / "metrics.jsonl" if path.is_dir() else path
+    if not file.is_file():
+        raise RecNextError(f"{file} does not exist: expected a run folder with an epoch done, or its metrics.jsonl")
+    try:
+        records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise RecNextError(f"{file} is not JSON, a line a record: {error}") from None
+    needed = {"epoch", "step", "train_loss", "images_per_second"}
+    if not records or not all(isinstance(record, dict) and needed <= record.keys() for record in records):
+        raise RecNextError(f"{file} holds no records of a run: expected {', '.join(sorted(needed))} in each line")
+    return records

@@ -1,0 +1,103 @@
+"""`recnext plot`."""
+
+import json as jsonlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from recnext.errors import RecNextError
+from recnext.published import published as published_results
+from recnext.training.plots import draw_overlay
+from recnext.training.run_folder import read_records
+
+_METRICS = ("top1", "ap_box", "miou")  # of classification, detection, segmentation
+_SUFFIXES = (".png", ".pdf", ".svg")
+_KINDS = {"top1_base": "published", "top1_distilled": "published, distilled"}
+
+
+def run(
+    runs: list[str],
+    *,
+    published: Optional[str] = None,
+    metric: Optional[str] = None,
+    output: Path = Path("curves.png"),
+    json: bool = False,
+) -> int:
+    """Draws the curves of one or more runs over each other and tells where each stands.
+
+    Args:
+        runs: run folders, or their metrics.jsonl.
+        published: a network whose published final accuracy is drawn too, such as recnext_m1.
+        metric: of the records; by default the one that picks the best epoch.
+        output: of the picture: png, pdf or svg.
+        json: print JSON instead of a table.
+    """
+    if output.suffix not in _SUFFIXES:
+        raise RecNextError(f"--output is {output}: expected a name ending in {', '.join(_SUFFIXES)}")
+    records = {_name(run, runs): read_records(Path(run)) for run in runs}
+    metric = metric or next((name for name in _METRICS if all(name in each[0] for each in records.values())), None)
+    lacking = next((name for name, each in records.items() if metric not in each[0]), None)
+    if metric is None or lacking is not None:
+        known = sorted(key for key, value in next(iter(records.values()))[0].items() if isinstance(value, float))
+        raise RecNextError(f"{lacking or runs[0]} has no metric {metric!r}: give --metric, one of {', '.join(known)}")
+    lines = {} if published is None else _published(published, metric)
+    draw_overlay(output, records, metric=metric, published=lines)
+    rows = [_row(name, each, metric) for name, each in records.items()]
+    if json:
+        print(jsonlib.dumps({"metric": metric, "runs": rows, "published": lines, "picture": str(output)}, indent=1))
+        return 0
+    console = Console()
+    console.print(_table(rows, metric))
+    for name, value in lines.items():
+        console.print(f"{name}: {value}", highlight=False)
+    console.print(f"curves: {output}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _name(run: str, runs: Sequence[str]) -> str:
+    """The last part of the path that tells the runs apart."""
+    folders = {one: Path(one).parent if Path(one).suffix == ".jsonl" else Path(one) for one in runs}
+    names = [folder.name for folder in folders.values()]
+    return folders[run].name if names.count(folders[run].name) == 1 else str(folders[run])
+
+
+def _published(network: str, metric: str) -> dict[str, float]:
+    results = published_results()["classification"]
+    if network not in results:
+        raise RecNextError(f"nothing is published for {network!r}: expected one of {', '.join(results)}")
+    if not metric.endswith("top1"):
+        raise RecNextError(f"--published draws top-1, the metric is {metric}: leave one of them out")
+    return {f"{network}, {kind}": results[network][key] for key, kind in _KINDS.items() if key in results[network]}
+
+
+def _row(name: str, records: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
+    best = max(records, key=lambda record: record[metric])
+    last = records[-1]
+    return {
+        "run": name,
+        "epochs": last["epoch"] + 1,
+        "steps": last["step"],
+        "best": best[metric],
+        "best_epoch": best["epoch"] + 1,
+        "last": last[metric],
+        "train_loss": last["train_loss"],
+        "images_per_second": sum(record["images_per_second"] for record in records) / len(records),
+    }
+
+
+def _table(rows: Sequence[dict[str, Any]], metric: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("run", "epochs", "steps", f"best {metric}", "in epoch", "last", "train loss", "img/s"):
+        table.add_column(title, justify="left" if title == "run" else "right", overflow="fold")
+    for row in rows:
+        numbers = (f"{row[key]:.2f}" for key in ("best", "last"))
+        best, last = numbers
+        table.add_row(
+            *(row["run"], str(row["epochs"]), str(row["steps"]), best, str(row["best_epoch"]), last),
+            *(f"{row['train_loss']:.4f}", f"{row['images_per_second']:.0f}"),
+        )
+    return table
