@@ -168,6 +168,19 @@ def open_split(
     return MaskFolder(images, masks, class_names=class_names, layout=layout)
 
 
+def open_evaluation(root: Path, *, num_classes: Optional[int] = None) -> MaskFolder:
+    """The validation images of a tree, or `root` itself where it holds ``images`` and ``masks``.
+
+    Raises:
+        RecNextError: as `open_mask_folders`.
+    """
+    if (root / "images").is_dir() and (root / "masks").is_dir():
+        names = read_class_names(root, num_classes=num_classes)
+        return MaskFolder(root / "images", root / "masks", class_names=names)
+    layout = find_layout(root)
+    return open_split(root, "val", class_names=read_class_names(root, num_classes=num_classes), layout=layout)
+
+
 def find_layout(root: Path) -> Layout:
     """ "ade" or "plain", by the folders in `root`.
 

@@ -2,6 +2,7 @@
 
 import colorsys
 from collections.abc import Sequence
+from typing import Optional
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -61,19 +62,22 @@ def overlay(image: np.ndarray, labels: np.ndarray, *, num_classes: int, opacity:
     return np.rint(drawn).astype(np.uint8)
 
 
-def legend(labels: Sequence[int], shares: Sequence[float], class_names: Sequence[str], *, height: int) -> Image.Image:
+def legend(
+    labels: Sequence[int], shares: Optional[Sequence[float]], class_names: Sequence[str], *, height: int
+) -> Image.Image:
     """Swatches with the names of classes and their shares of the image, on white.
 
     Args:
         labels: classes to show, in order; only the first two dozen are.
-        shares: of the image, 0 to 1, one for each.
+        shares: of the image, 0 to 1, one for each; None leaves them out.
         class_names: of all classes.
         height: of the picture in pixels, at least; it grows with the number of classes.
     """
     font = ImageFont.load_default(size=13)
-    rows = [(label, f"{class_names[label]}  {100 * share:.1f}%") for label, share in zip(labels, shares, strict=True)][
-        :_LEGEND_CLASSES
-    ]
+    texts = [class_names[label] for label in labels]
+    if shares is not None:
+        texts = [f"{text}  {100 * share:.1f}%" for text, share in zip(texts, shares, strict=True)]
+    rows = list(zip(labels, texts, strict=True))[:_LEGEND_CLASSES]
     line = 20
     width = 34 + max((int(font.getlength(text)) for _, text in rows), default=0) + 8
     image = Image.new("RGB", (width, max(height, line * len(rows) + 8)), "white")
