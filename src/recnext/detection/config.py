@@ -22,6 +22,8 @@ class DetectorConfig:
         box_features: width of the two layers behind class and box.
         mask_layers: convolutions of the mask head.
         anchor_scale: side of the square anchors in strides.
+        proposals: boxes an image that the second stage looks at.
+        roi_samples: of these, boxes an image to learn from.
         min_size: pixels of the shorter side.
         max_size: pixels that the longer side may have.
         class_names: in the order of the labels 1, 2, ...
@@ -36,13 +38,15 @@ class DetectorConfig:
     box_features: int = 1024
     mask_layers: int = 4
     anchor_scale: float = 8.0
+    proposals: int = 1000
+    roi_samples: int = 512
     min_size: int = 800
     max_size: int = 1333
     class_names: Optional[tuple[str, ...]] = None
     category_ids: Optional[tuple[int, ...]] = None
 
     def __post_init__(self) -> None:
-        for name in ("num_classes", "channels", "box_features", "mask_layers"):
+        for name in ("num_classes", "channels", "box_features", "mask_layers", "proposals", "roi_samples"):
             if getattr(self, name) < 1:
                 raise RecNextError(f"{name} is {getattr(self, name)}: expected an integer from 1")
         if not self.anchor_scale > 0:

@@ -51,6 +51,7 @@ class Detector(GeneralizedRCNN):
             if config.masks
             else None,
             mask_predictor=MaskRCNNPredictor(config.channels, config.channels, outputs) if config.masks else None,
+            samples=config.roi_samples,
         )
         preparation: Mapping[str, Any] = getattr(body, "pretrained_cfg", None) or {}
         transform = PublishedTransform(
@@ -59,7 +60,8 @@ class Detector(GeneralizedRCNN):
             list(preparation.get("mean", IMAGENET_MEAN)),
             list(preparation.get("std", IMAGENET_STD)),
         )
-        super().__init__(backbone, ProposalNetwork(anchors, channels=config.channels), heads, transform)
+        first = ProposalNetwork(anchors, channels=config.channels, proposals=config.proposals)
+        super().__init__(backbone, first, heads, transform)
         self.config = config
         _initialise(heads)
 

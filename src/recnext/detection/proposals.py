@@ -27,9 +27,10 @@ class ProposalNetwork(RegionProposalNetwork):
     Args:
         anchors: of all levels.
         channels: of the pyramid.
+        proposals: boxes an image that are kept; before suppression as many a level, in training twice as many.
     """
 
-    def __init__(self, anchors: Anchors, *, channels: int) -> None:
+    def __init__(self, anchors: Anchors, *, channels: int, proposals: int = 1000) -> None:
         super().__init__(
             anchors,
             Float32RPNHead(channels, anchors.num_anchors_per_location()[0]),
@@ -37,8 +38,8 @@ class ProposalNetwork(RegionProposalNetwork):
             bg_iou_thresh=0.3,
             batch_size_per_image=256,
             positive_fraction=0.5,
-            pre_nms_top_n={"training": 2000, "testing": 1000},
-            post_nms_top_n={"training": 1000, "testing": 1000},
+            pre_nms_top_n={"training": 2 * proposals, "testing": proposals},
+            post_nms_top_n={"training": proposals, "testing": proposals},
             nms_thresh=0.7,
         )
         self.box_coder = ClampedBoxCoder((1.0, 1.0, 1.0, 1.0))

@@ -57,6 +57,7 @@ class RoIHeads(nn.Module):
         mask_roi_pool: for masks; None, as the next two, leaves them out.
         mask_head: pooled boxes to maps.
         mask_predictor: maps to a mask score a class.
+        samples: boxes an image to learn from, a quarter of them objects at most.
     """
 
     score_thresh = 0.05
@@ -72,13 +73,14 @@ class RoIHeads(nn.Module):
         mask_roi_pool: Optional[RoIPool] = None,
         mask_head: Optional[nn.Module] = None,
         mask_predictor: Optional[nn.Module] = None,
+        samples: int = 512,
     ) -> None:
         super().__init__()
         self.box_roi_pool, self.box_head, self.box_predictor = box_roi_pool, box_head, box_predictor
         self.mask_roi_pool, self.mask_head, self.mask_predictor = mask_roi_pool, mask_head, mask_predictor
         self.box_coder = ClampedBoxCoder((10.0, 10.0, 5.0, 5.0))
         self.matcher = MaxIoUMatcher(positive=0.5, negative=0.5, least=0.5)
-        self.sampler = BalancedPositiveNegativeSampler(512, 0.25)
+        self.sampler = BalancedPositiveNegativeSampler(samples, 0.25)
 
     def has_mask(self) -> bool:
         """Whether masks are predicted."""

@@ -1,0 +1,259 @@
+"""Reading COCO annotation files: what is wrong is named, and only what is harmless is passed over, with counts."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recnext.data.rle import decode_rle
+from recnext.errors import MissingExtraError, RecNextError
+
+_SMALLEST = 1.0  # pixels that a box to learn from has at least, as published
+
+
+@dataclass(frozen=True)
+class CocoObject:
+    """An annotation to learn from.
+
+    Attributes:
+        box: x1, y1, x2, y2 in pixels, inside the image.
+        label: from 1, by ascending category id.
+        segmentation: polygons or RLE as in the file; None where masks are not used.
+        crowd: many objects under one annotation.
+    """
+
+    box: tuple[float, float, float, float]
+    label: int
+    segmentation: Any
+    crowd: bool
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """An image and its objects."""
+
+    id: int
+    file: str
+    width: int
+    height: int
+    objects: list[CocoObject] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """A whole annotation file.
+
+    Attributes:
+        path: of the file.
+        images: in its order.
+        class_names: by ascending category id; label 1 is the first.
+        category_ids: the same.
+        ground_truth: the file's content, completed so that COCO evaluation takes it.
+        passed_over: what was wrong but harmless, and how often.
+    """
+
+    path: Path
+    images: list[CocoImage]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    ground_truth: dict[str, Any]
+    passed_over: Counter[str]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was passed over, a line each."""
+        return [f"{self.path.name}: {count} {what}" for what, count in self.passed_over.items()]
+
+
+def read_coco(path: Path, *, masks: bool) -> CocoFile:
+    """Reads and checks an annotation file.
+
+    Annotations without id get one, boxes that reach outside their image are cut off, and boxes under a pixel are left
+    out of training; each is counted.
+
+    Args:
+        path: of the JSON file.
+        masks: whether masks are needed; without, segmentations are not looked at.
+
+    Raises:
+        RecNextError: no JSON, or a record that lacks something or points nowhere; names the record.
+    """
+    content = _read_json(path)
+    categories = _categories(content, path)
+    images = _images(content, path)
+    labels = {identifier: label for label, identifier in enumerate(sorted(categories), start=1)}
+    passed_over: Counter[str] = Counter()
+    annotations = []
+    used = {record["id"] for record in content["annotations"] if isinstance(record, Mapping) and "id" in record}
+    next_id = max((number for number in used if isinstance(number, int)), default=0) + 1
+    seen: set[Any] = set()
+    for index, record in enumerate(content["annotations"]):
+        where = _where(path, "annotations", index, record)
+        if not isinstance(record, Mapping):
+            raise RecNextError(f"{where} is {record!r}, not a record")
+        record = dict(record)
+        if record.get("id") is None:
+            record["id"], next_id = next_id, next_id + 1
+            passed_over["annotations without id: numbered"] += 1
+        if record["id"] in seen:
+            raise RecNextError(f"{where}: id {record['id']} is used twice; ids must differ")
+        seen.add(record["id"])
+        image = images.get(record.get("image_id"))  # type: ignore[arg-type]
+        if image is None:
+            raise RecNextError(f"{where}: image_id {record.get('image_id')!r} is no image of the file")
+        if record.get("category_id") not in categories:
+            known = ", ".join(map(str, sorted(categories)[:8]))
+            raise RecNextError(f"{where}: category_id {record.get('category_id')!r} is unknown; the file has {known}")
+        box = _box(record, where)
+        if masks:
+            check_segmentation(record.get("segmentation"), image, where)
+        record.setdefault("iscrowd", 0)
+        record.setdefault("area", box[2] * box[3])
+        annotations.append(record)
+        inside = _inside(box, image, passed_over)
+        if inside is not None:
+            segmentation = record.get("segmentation") if masks else None
+            image.objects.append(
+                CocoObject(inside, labels[record["category_id"]], segmentation, bool(record["iscrowd"]))
+            )
+    ids = tuple(sorted(categories))
+    ground_truth = {**content, "annotations": annotations}
+    ground_truth.setdefault("info", {})
+    return CocoFile(path, list(images.values()), tuple(categories[i] for i in ids), ids, ground_truth, passed_over)
+
+
+def mask_tools() -> Any:
+    """faster-coco-eval's mask functions.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        from faster_coco_eval.core import mask
+    except ImportError:
+        raise MissingExtraError("faster-coco-eval", "detection", "COCO's masks and evaluation") from None
+    return mask
+
+
+def decode_segmentation(segmentation: Any, *, height: int, width: int) -> np.ndarray:
+    """Polygons, or RLE of either kind, as bool (height, width).
+
+    Raises:
+        MissingExtraError: polygons or compressed RLE, and faster-coco-eval is not installed.
+    """
+    if isinstance(segmentation, Mapping) and isinstance(segmentation["counts"], list):
+        return decode_rle(dict(segmentation))
+    tools = mask_tools()
+    if isinstance(segmentation, Mapping):
+        return np.asarray(tools.decode(dict(segmentation))).astype(bool)
+    return np.asarray(tools.decode(tools.merge(tools.frPyObjects(segmentation, height, width)))).astype(bool)
+
+
+def check_segmentation(segmentation: Any, image: CocoImage, where: str) -> None:
+    """Raises RecNextError unless it is RLE of the image's size, or polygons of three points or more."""
+    if isinstance(segmentation, Mapping):
+        size, counts = segmentation.get("size"), segmentation.get("counts")
+        if not isinstance(size, (list, tuple)) or list(size) != [image.height, image.width]:
+            raise RecNextError(
+                f"{where}: its RLE is of size {size}, its image {image.file} {[image.height, image.width]} (H, W)"
+            )
+        if not isinstance(counts, (list, str, bytes)):
+            raise RecNextError(f"{where}: its RLE has counts {type(counts).__name__}; expected a list or a string")
+        if isinstance(counts, list) and sum(counts) != image.height * image.width:
+            raise RecNextError(
+                f"{where}: its RLE covers {sum(counts)} pixels, its image has {image.height * image.width}"
+            )
+        return
+    if not isinstance(segmentation, list) or not segmentation:
+        raise RecNextError(f"{where} has no segmentation: train and evaluate boxes alone with --no-masks")
+    for polygon in segmentation:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+            raise RecNextError(f"{where}: a polygon is an even number of coordinates, 6 or more, not {polygon!r:.60}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecNextError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise RecNextError(f"{path} is not valid JSON: {str(error).splitlines()[0]}") from None
+    lists = ("images", "annotations", "categories")
+    missing = [] if not isinstance(content, dict) else [key for key in lists if not isinstance(content.get(key), list)]
+    if not isinstance(content, dict) or missing:
+        lacking = f"it lacks {', '.join(missing)}" if missing else f"it is a {type(content).__name__}"
+        raise RecNextError(f"{path} is no COCO annotation file: expected lists {', '.join(lists)}; {lacking}")
+    return content
+
+
+def _where(path: Path, kind: str, index: int, record: Any) -> str:
+    """The record in words: its id where it has one."""
+    identifier = record.get("id") if isinstance(record, Mapping) else None
+    return f"{path}: {kind}[{index}]" + ("" if identifier is None else f" (id {identifier})")
+
+
+def _require(record: Any, where: str, **kinds: Any) -> None:
+    for key, kind in kinds.items():
+        value = record.get(key) if isinstance(record, Mapping) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            has = "has no" if value is None else f"has the {type(value).__name__} {value!r:.40} as"
+            raise RecNextError(f"{where} {has} {key!r}")
+
+
+def _categories(content: Mapping[str, Any], path: Path) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for index, record in enumerate(content["categories"]):
+        where = _where(path, "categories", index, record)
+        _require(record, where, id=int, name=str)
+        if record["id"] in found:
+            raise RecNextError(f"{where}: id {record['id']} is used twice; ids must differ")
+        found[record["id"]] = record["name"]
+    if not found:
+        raise RecNextError(f"{path} has no categories: expected at least one, with id and name")
+    return found
+
+
+def _images(content: Mapping[str, Any], path: Path) -> dict[int, CocoImage]:
+    found: dict[int, CocoImage] = {}
+    for index, record in enumerate(content["images"]):
+        where = _where(path, "images", index, record)
+        _require(record, where, id=(int, str), file_name=str, width=int, height=int)
+        if record["id"] in found:
+            raise RecNextError(f"{where}: id {record['id']} is used twice; ids must differ")
+        if min(record["width"], record["height"]) < 1:
+            raise RecNextError(f"{where} ({record['file_name']}) is {record['width']}x{record['height']} pixels")
+        found[record["id"]] = CocoImage(record["id"], record["file_name"], record["width"], record["height"])
+    if not found:
+        raise RecNextError(f"{path} lists no images")
+    return found
+
+
+def _box(record: Mapping[str, Any], where: str) -> tuple[float, float, float, float]:
+    box = record.get("bbox")
+    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(value, (int, float)) for value in box)
+    if not numbers or not all(map(math.isfinite, box)):  # type: ignore[arg-type]
+        raise RecNextError(f"{where}: bbox is {box!r:.60}; expected [x, y, width, height] in pixels")
+    x, y, width, height = map(float, box)  # type: ignore[arg-type]
+    if width < 0 or height < 0:
+        raise RecNextError(f"{where}: bbox {box} has a negative size; expected [x, y, width, height] in pixels")
+    return x, y, width, height
+
+
+def _inside(
+    box: tuple[float, float, float, float], image: CocoImage, passed_over: Counter[str]
+) -> tuple[float, float, float, float] | None:
+    """The part of a box in its image, as corners; None where that is under a pixel wide or high."""
+    x, y, width, height = box
+    left, top = max(x, 0.0), max(y, 0.0)
+    right, bottom = min(x + width, float(image.width)), min(y + height, float(image.height))
+    if right - left < _SMALLEST or bottom - top < _SMALLEST:
+        passed_over["boxes under a pixel, or wholly outside their image: not trained on"] += 1
+        return None
+    if min(x, y, image.width - x - width, image.height - y - height) < -_SMALLEST:
+        passed_over["boxes that reach outside their image: cut off"] += 1
+    return left, top, right, bottom

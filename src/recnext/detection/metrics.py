@@ -1,0 +1,106 @@
+"""COCO's average precision, by faster-coco-eval."""
+
+import logging
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recnext.errors import MissingExtraError
+
+from .coco import CocoFile
+
+NUMBERS = (
+    "ap",
+    "ap50",
+    "ap75",
+    "ap_small",
+    "ap_medium",
+    "ap_large",
+    "ar1",
+    "ar10",
+    "ar100",
+    "ar_small",
+    "ar_medium",
+    "ar_large",
+)
+"""COCO's twelve, in its order: average precision (IoU .5 to .95, .5, .75; by size) and recall (1, 10, 100 a image)."""
+
+
+@dataclass(frozen=True)
+class CocoResult:
+    """COCO's numbers of boxes or masks, in percent; NaN where no object is of the size or class.
+
+    Attributes:
+        numbers: by `NUMBERS`.
+        per_class: average precision (IoU .5 to .95) of each class, in the order of the labels.
+        per_class50: the same at IoU .5.
+    """
+
+    numbers: dict[str, float]
+    per_class: tuple[float, ...]
+    per_class50: tuple[float, ...]
+
+
+def coco_metrics(file: CocoFile, detections: Sequence[dict[str, Any]], *, image_ids: Sequence[int], masks: bool) -> Any:
+    """Compares detections with the annotations.
+
+    Crowds are ignored regions, as COCO has it.
+
+    Args:
+        file: the annotations.
+        detections: as in a COCO results file: ``image_id``, ``category_id``, ``score``, ``bbox``, ``segmentation``.
+        image_ids: of the images that were evaluated.
+        masks: judge masks instead of boxes.
+
+    Returns:
+        A `CocoResult`.
+
+    Raises:
+        MissingExtraError: faster-coco-eval is not installed.
+    """
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster
+    except ImportError:
+        raise MissingExtraError("faster-coco-eval", "detection", "COCO evaluation") from None
+    logging.getLogger("faster_coco_eval").setLevel(logging.ERROR)
+    truth = COCO(deepcopy(file.ground_truth))
+    left_out = "bbox" if masks else "segmentation"  # else it would decide the area that sizes go by
+    judged = [{key: value for key, value in each.items() if key != left_out} for each in detections]
+    if not judged:
+        return _nothing_found(file, image_ids)
+    evaluation = COCOeval_faster(truth, truth.loadRes(judged), "segm" if masks else "bbox")
+    evaluation.params.imgIds = sorted(image_ids)
+    evaluation.params.catIds = list(file.category_ids)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    precision = np.asarray(evaluation.eval["precision"]).reshape(10, 101, len(file.category_ids), 4, 3)[..., 0, 2]
+    numbers = {name: _percent(value) for name, value in zip(NUMBERS, evaluation.stats[:12], strict=True)}
+    whole = tuple(_mean(precision[:, :, index]) for index in range(len(file.category_ids)))
+    half = tuple(_mean(precision[0, :, index]) for index in range(len(file.category_ids)))
+    return CocoResult(numbers, whole, half)
+
+
+def _nothing_found(file: CocoFile, image_ids: Sequence[int]) -> CocoResult:
+    """Zero for each class that has objects."""
+    images = set(image_ids)
+    there = {
+        record["category_id"]
+        for record in file.ground_truth["annotations"]
+        if record["image_id"] in images and not record["iscrowd"]
+    }
+    per_class = tuple(0.0 if identifier in there else float("nan") for identifier in file.category_ids)
+    return CocoResult(dict.fromkeys(NUMBERS, 0.0 if there else float("nan")), per_class, per_class)
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[values > -1]
+    return 100 * float(known.mean()) if known.size else float("nan")
+
+
+def _percent(value: float) -> float:
+    """COCO writes -1 where there is nothing to judge."""
+    return float("nan") if value < 0 else 100 * float(value)
