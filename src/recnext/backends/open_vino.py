@@ -2,13 +2,25 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Optional
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
 
 from .network import LOG, Runner
 from .runtime import Runtime
+
+
+def compile_model(core: Any, model: Any, **options: Any) -> Any:
+    """Compiles a model for the CPU, in a thread of its own.
+
+    OpenVINO gives the thread that compiles a stack for signals, and takes it away with the compiled model, but puts
+    back a model's before, which may be gone by then: the next signal, a Ctrl-C or SIGTERM, would end the process.
+    A thread that has ended gets no signals.
+    """
+    with ThreadPoolExecutor(1) as apart:
+        return apart.submit(core.compile_model, model, "CPU", options).result()
 
 
 class OpenVino(Runtime):
@@ -30,15 +42,13 @@ class OpenVino(Runtime):
         model = core.read_model(parts["model.onnx"])
         if batch is not None:
             model.reshape([batch, *list(model.inputs[0].partial_shape)[1:]])
-        compiled = core.compile_model(
+        compiled = compile_model(
+            core,
             model,
-            "CPU",
-            {
-                "PERFORMANCE_HINT": "LATENCY",
-                "NUM_STREAMS": 1,
-                "INFERENCE_NUM_THREADS": threads,
-                "INFERENCE_PRECISION_HINT": precision,
-            },
+            PERFORMANCE_HINT="LATENCY",
+            NUM_STREAMS=1,
+            INFERENCE_NUM_THREADS=threads,
+            INFERENCE_PRECISION_HINT=precision,
         )
         used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if used != precision:
