@@ -46,7 +46,8 @@ class Measurement:
     backend: str
     precision: str
     size: int
-    parameters: int
+    parameters: Optional[int]
+    """None of an exported file."""
     latency_ms: float
     """Median at batch 1."""
     low_ms: float
@@ -68,9 +69,9 @@ class Subject:
     """A network in a runnable form."""
 
     name: str
-    parameters: int
+    parameters: Optional[int]
     run: Any
-    """An Optimized."""
+    """An Optimized, or an exported file: a batch in, with `backend` and `precision`."""
 
 
 def subjects(

@@ -17,11 +17,12 @@ from rich.table import Table
 from recnext.backends import BACKENDS
 from recnext.benchmark.machine import describe, one_line
 from recnext.benchmark.peers import OURS, PEERS
-from recnext.benchmark.protocol import QUICK, Budget, Measurement, measure, subjects
+from recnext.benchmark.protocol import QUICK, Budget, Measurement, Subject, measure, subjects
 from recnext.benchmark.resolution import Cost, costs
 from recnext.cli.bench_plots import draw_pareto, draw_resolution
 from recnext.devices import choose_device
 from recnext.errors import RecNextError
+from recnext.export.files import TimedFile, is_exported
 
 _IMAGES = (128, 224, 384, 512, 768, 1024)
 
@@ -48,7 +49,8 @@ def run(
     recnext.optimize gives them. docs/benchmarking.md holds the protocol.
 
     Args:
-        models: timm names; by default some of ours beside peers of matched accuracy.
+        models: timm names and exported files (.onnx, .xml, .pte, .tflite, .pt2); by default some of ours beside peers
+            of matched accuracy. Files run as they are, whatever --backend and --precision say.
         backend: auto, torch, compile, onnxruntime, openvino, or several with commas, to measure each.
         precision: auto takes bf16 where the hardware has it and it is faster.
         size: side of the images in pixels.
@@ -84,16 +86,27 @@ def run(
     backends = [name.strip() for name in backend.split(",") if name.strip()]
     if not backends or any(name not in ("auto", *BACKENDS) for name in backends):
         raise RecNextError(f"--backend is {backend!r}: expected auto, {', '.join(BACKENDS)}, or several with commas")
-    names = list(models) if models else [*OURS, *PEERS]
+    files = [name for name in models if is_exported(name)]
+    if files and target.type != "cpu":
+        raise RecNextError(f"{files[0]} runs on the CPU here: add --device cpu")
+    names = [name for name in models if name not in files] if models else [*OURS, *PEERS]
     with _progress(json) as bar:
         task = bar.add_task("")
 
         def progress(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
-        made = subjects(
-            names, backends=backends, precision=precision, size=size, threads=threads, device=target, progress=progress
-        )
+        made = [Subject(Path(name).name, None, TimedFile(Path(name), size=size, threads=threads)) for name in files]
+        if names:
+            made += subjects(
+                names,
+                backends=backends,
+                precision=precision,
+                size=size,
+                threads=threads,
+                device=target,
+                progress=progress,
+            )
         rows = measure(made, size=size, device=target, budget=budget, throughput=throughput, progress=progress)
     rows.sort(key=lambda row: row.latency_ms)
     _write(rows, machine, json=json, output=output, table=table(rows, one_line(machine)))

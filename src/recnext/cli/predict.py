@@ -2,6 +2,7 @@
 
 import csv
 import json as jsonlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,14 +14,18 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from timm.data import resolve_model_data_config
+from torch import nn
 
 from recnext.backends import forward_for
 from recnext.checkpoints import load
 from recnext.cli.checks import require_at_least
 from recnext.cli.info import parse_size
+from recnext.cli.tables import make_table
 from recnext.devices import choose_device
 from recnext.errors import RecNextError
+from recnext.export.files import ExportedNetwork, is_exported
 from recnext.prediction import Prediction, Unreadable, classify, count_images, find_images
+from recnext.prediction.embedding import classes_of
 
 _REPORTED = 20  # unreadable images named at the end
 
@@ -49,7 +54,8 @@ def run(
 
     Args:
         images: files, folders (searched to any depth), patterns such as "photos/*.jpg", http(s) addresses.
-        model: a timm name, such as recnext_m1; not needed where the checkpoint tells it.
+        model: a timm name, such as recnext_m1, not needed where the checkpoint tells it; or an exported file (.onnx,
+            .xml, .pte, .tflite, .pt2).
         checkpoint: weight file, run folder or hub id.
         pretrained: the published ImageNet weights of --model.
         topk: classes an image.
@@ -62,9 +68,15 @@ def run(
         backend: torch, compile, onnxruntime, openvino, or auto for the fastest by a short trial.
         precision: f32, bf16, f16, or auto: with torch f32, otherwise also bf16 where the hardware has it.
         json: print a JSON list with an object for each image.
-        output: CSV file to write, a line for each image and class.
+        output: CSV file to write, a line for each image and class; or .parquet, a row an image: then nothing is
+            printed, images may be tar shards, several processes (torchrun) share them, and a killed run goes on.
     """
-    if checkpoint is None and not pretrained:
+    exported = model is not None and is_exported(model)
+    if exported and (checkpoint is not None or pretrained or ema or backend != "torch"):
+        raise RecNextError(f"{model} has its own weights and runtime: leave --checkpoint, --pretrained, --backend out")
+    if exported and device not in ("auto", "cpu"):
+        raise RecNextError(f"{model} runs on the CPU here: leave --device {device} out")
+    if checkpoint is None and not pretrained and not exported:
         raise RecNextError(
             "no weights are given, and random ones tell nothing: add --checkpoint FILE, or --model NAME --pretrained"
         )
@@ -72,14 +84,42 @@ def run(
     if output is not None and not output.parent.is_dir():
         raise RecNextError(f"cannot write {output}: there is no folder {output.parent}")
     size = parse_size(image_size) if image_size else None
+    if output is not None and output.suffix == ".parquet" and not exported:
+        return make_table(
+            images,
+            output,
+            load_network=lambda target: load(
+                model,
+                checkpoint=checkpoint,
+                pretrained=pretrained,
+                fused=True if fused else None,
+                ema=ema,
+                device=target,
+            ),
+            columns=lambda network: classes_of(network, topk=topk),
+            facts={"weights": checkpoint or model, "topk": topk, "image_size": image_size, "ema": ema, "fused": fused},
+            image_size=size,
+            batch_size=batch_size,
+            workers=workers or os.cpu_count() or 1,
+            device=device,
+            backend=backend,
+            precision=precision,
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecNextError("several processes share the images only for --output FILE.parquet")
     target = choose_device(device)
     found = find_images(images)
-    network = load(
-        model, checkpoint=checkpoint, pretrained=pretrained, fused=True if fused else None, ema=ema, device=target
-    )
-    channels, *sides = resolve_model_data_config(network)["input_size"]
-    example = torch.randn(batch_size, int(getattr(network, "in_chans", channels)), *(size or sides), device=target)
-    forward = forward_for(network, example, backend=backend, precision=precision)
+    if exported:
+        assert model is not None
+        network: nn.Module = ExportedNetwork(Path(model))
+        forward: Any = network
+    else:
+        network = load(
+            model, checkpoint=checkpoint, pretrained=pretrained, fused=True if fused else None, ema=ema, device=target
+        )
+        channels, *sides = resolve_model_data_config(network)["input_size"]
+        example = torch.randn(batch_size, int(getattr(network, "in_chans", channels)), *(size or sides), device=target)
+        forward = forward_for(network, example, backend=backend, precision=precision)
     results = classify(
         network, found, topk=topk, batch_size=batch_size, image_size=size, forward=forward, workers=workers
     )

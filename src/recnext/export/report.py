@@ -81,8 +81,8 @@ def table(exported: Sequence[Exported]) -> Table:
     """One row a file, and what was compared below it."""
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title="Exported", title_justify="left")
     drawn.add_column("file", no_wrap=True, overflow="fold")
-    for title in ("MB", "ms", "input", "max abs", "relative", "top-1 same"):
-        drawn.add_column(title, justify="left" if title == "input" else "right")
+    for title in ("MB", "ms", "input", "max abs", "relative", "top-1\nsame"):
+        drawn.add_column(title, justify="left" if title == "input" else "right", no_wrap=title == "input")
     drawn.add_column("")
     for item in exported:
         first = True

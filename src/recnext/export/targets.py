@@ -48,6 +48,8 @@ class Target(ABC):
 
     name: ClassVar[str]
     """On the command line."""
+    runtime: ClassVar[str] = ""
+    """What runs its files here; empty where that has the same name."""
     suffix: ClassVar[str]
     """Of the main file or folder."""
     packages: ClassVar[tuple[str, ...]]

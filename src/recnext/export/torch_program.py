@@ -15,6 +15,7 @@ from recnext.backends.eager import torch_threads
 from recnext.backends.export import quiet
 from recnext.errors import RecNextError
 
+from .half import in_precision
 from .preprocess import with_preprocess
 from .spec import ExportSpec
 from .targets import Contents, FileRunner, Port, Target
@@ -30,7 +31,8 @@ class TorchProgram(Target):
     name = "torch"
     suffix = ".pt2"
     packages = ("torch",)
-    extra = "torch"
+    extra = ""
+    precisions = ("fp32", "fp16")
     dynamic = True
     norms = ("batch_norm", "_native_batch_norm_legit_no_training")
 
@@ -41,19 +43,12 @@ class TorchProgram(Target):
     def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:
         path = folder / f"{spec.stem}{self.suffix}"
         with quiet():
-            program = program_of(with_preprocess(module, spec), spec)
+            program = program_of(with_preprocess(in_precision(module, spec), spec), spec)
             torch.export.save(program, path, extra_files={_HEADER: json.dumps(spec.header())})
         return path
 
     def load(self, path: Path, *, threads: Optional[int] = None) -> FileRunner:
-        module = _read(path).module()
-
-        def run(x: np.ndarray) -> list[np.ndarray]:
-            with torch.inference_mode(), torch_threads(threads or torch.get_num_threads()):
-                outputs = module(torch.from_numpy(x))
-            return [output.float().numpy() for output in ([outputs] if torch.is_tensor(outputs) else outputs)]
-
-        return run
+        return runner_of(_read(path).module(), threads)
 
     def contents(self, path: Path) -> Contents:
         program = _read(path)
@@ -90,6 +85,17 @@ def program_of(module: nn.Module, spec: ExportSpec) -> torch.export.ExportedProg
     example = torch.from_numpy(spec.example(2 if spec.dynamic_batch else None, size))
     with torch.no_grad():
         return torch.export.export(module.eval(), (example,), dynamic_shapes=(shapes,) if shapes else None)
+
+
+def runner_of(module: nn.Module, threads: Optional[int]) -> FileRunner:
+    """Calls a module with numpy's arrays."""
+
+    def run(x: np.ndarray) -> list[np.ndarray]:
+        with torch.inference_mode(), torch_threads(threads or torch.get_num_threads()):
+            outputs = module(torch.from_numpy(x))
+        return [output.float().numpy() for output in ([outputs] if torch.is_tensor(outputs) else outputs)]
+
+    return run
 
 
 def _read(path: Path) -> torch.export.ExportedProgram:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Optional, Union
+from typing import Any, Optional, TypeVar, Union
 
 import torch
 from PIL import Image
@@ -17,6 +17,8 @@ from recnext.data import ImagePreparation, normalise
 from recnext.data.images import UnreadableImageError
 from recnext.errors import RecNextError
 from recnext.prediction.images import open_image
+
+_Image = TypeVar("_Image")
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,10 @@ def classify(
             raise RecNextError(f"{name}={value} must be 1 or more")
     names = class_names_of(model, class_names)
     preparation, channels = prepared_input(model, image_size)
-    device = next(model.parameters()).device
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))  # a file has none
     decode = _Decoder(preparation.evaluation_transform(), grey=channels == 1)
     run = model.eval() if forward is None else forward
-    for batch in _decoded(images, decode, batch_size=batch_size, workers=workers or os.cpu_count() or 1):
+    for batch in decoded(images, decode, batch_size=batch_size, workers=workers or os.cpu_count() or 1):
         pixels = [tensor for _, tensor in batch if isinstance(tensor, Tensor)]
         scores: Iterator[tuple[ClassScore, ...]] = iter(())
         if pixels:
@@ -114,17 +116,28 @@ class _Decoder:
             return image, str(error)
 
 
-def _decoded(
-    images: Iterable[str], decode: _Decoder, *, batch_size: int, workers: int
-) -> Iterator[list[tuple[str, Union[Tensor, str]]]]:
-    """Batches in order, with one batch and a few images more on their way."""
+def decoded(
+    images: Iterable[_Image],
+    decode: Callable[[_Image], tuple[_Image, Union[Tensor, str]]],
+    *,
+    batch_size: int,
+    workers: int,
+) -> Iterator[list[tuple[_Image, Union[Tensor, str]]]]:
+    """Batches in order, with one batch and a few images more on their way.
+
+    Args:
+        images: paths, or whatever `decode` takes.
+        decode: gives its argument back with a uint8 tensor, or with the reason why there is none.
+        batch_size: images at once.
+        workers: threads.
+    """
     remaining = iter(images)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
-        waiting: deque[Future[tuple[str, Any]]] = deque()
+        waiting: deque[Future[tuple[_Image, Any]]] = deque()
         waiting.extend(pool.submit(decode, image) for image in islice(remaining, batch_size + 2 * workers))
         while waiting:
-            batch: list[tuple[str, Union[Tensor, str]]] = []
+            batch: list[tuple[_Image, Union[Tensor, str]]] = []
             while waiting and len(batch) < batch_size:
                 batch.append(waiting.popleft().result())
                 waiting.extend(pool.submit(decode, image) for image in islice(remaining, 1))

@@ -1,0 +1,181 @@
+"""`recnext export`: a network as files for other runtimes, with the proof that they are the same network."""
+
+import json as jsonlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, Optional
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from torch import nn
+
+from recnext.checkpoints import load
+from recnext.checkpoints.loading import check_name
+from recnext.checkpoints.reading import read_weights
+from recnext.cli.checks import require_at_least
+from recnext.cli.info import parse_size
+from recnext.errors import RecNextError
+from recnext.export import Exported, ExportSpec, described, export_to, targets
+from recnext.export.accuracy import CALIBRATION, calibration_batches, judge_on
+from recnext.export.report import lines, table
+from recnext.export.spec import PRECISIONS
+
+
+def run(
+    model: str,
+    *,
+    checkpoint: Optional[str] = None,
+    pretrained: bool = False,
+    ema: bool = False,
+    to: str = "onnx",
+    output: Path = Path("exported"),
+    precision: str = "fp32",
+    size: Optional[str] = None,
+    batch: int = 1,
+    dynamic: bool = True,
+    features: bool = False,
+    with_preprocess: bool = False,
+    name: Optional[str] = None,
+    opset: Optional[int] = None,
+    weights: Optional[Literal["int8", "palettised"]] = None,
+    delegate: Literal["xnnpack", "coreml"] = "xnnpack",
+    calibrate: Optional[Path] = None,
+    images: int = CALIBRATION,
+    validate: Optional[Path] = None,
+    max_loss: float = 0.5,
+    threads: Optional[int] = None,
+    json: bool = False,
+) -> int:
+    """Exports a network and proves each file against the original before it appears.
+
+    Exits with 1 when a file differs by more than 1e-4 (fp32) or 5e-3 (fp16) of the outputs' spread, or loses more
+    top-1 than --max-loss; such a file is not written. Beside each file lies FILE.json, its proof. Of a detector, the
+    backbone with its pyramid is exported.
+
+    Args:
+        model: a timm name, such as recnext_m1; or a weight file or run folder.
+        checkpoint: weight file, run folder or hub id for that name; without weights they are random, which is good
+            enough to measure speed.
+        pretrained: the published weights of the name.
+        ema: take the moving average of the weights.
+        to: targets with commas: torch, torchscript, onnx, openvino, coreml, executorch, litert.
+        output: folder for the files.
+        precision: fp32, fp16, int8, or several with commas; int8 needs --calibrate.
+        size: N or HxW in pixels; by default the one of the weights.
+        batch: images at once, where that is fixed.
+        dynamic: any batch and image size, where the format can.
+        features: the four maps of a backbone instead of classes.
+        with_preprocess: uint8 pixels (N, H, W, C) in, probabilities out.
+        name: of the files; by default the network's.
+        opset: of ONNX.
+        weights: of Core ML, smaller: int8 or palettised.
+        delegate: of ExecuTorch: xnnpack or coreml.
+        calibrate: folder of images for int8, of any classes.
+        images: how many of them to take.
+        validate: folder of labelled images, DATA/val/CLASS/* or DATA/CLASS/*, to measure accuracy on.
+        max_loss: largest loss of top-1 there, in points.
+        threads: CPU threads while a file is timed; by default its runtime's choice.
+        json: print JSON instead of a table.
+    """
+    require_at_least(1, batch=batch, images=images, threads=threads)
+    chosen = targets([part.strip() for part in to.split(",") if part.strip()])
+    precisions = _precisions(precision)
+    if "int8" in precisions and calibrate is None:
+        raise RecNextError("int8 needs images to calibrate on: add --calibrate FOLDER")
+    for target in chosen:
+        target.require()
+    network, source = _network(model, checkpoint, pretrained=pretrained, ema=ema, features=features)
+    spec = described(
+        network,
+        name=name,
+        size=parse_size(size) if size else None,
+        batch=batch,
+        dynamic_batch=dynamic,
+        dynamic_size=dynamic,
+        preprocess=with_preprocess,
+        opset=opset,
+        compression=weights,
+        delegate=delegate,
+    )
+    jobs = [(target, replace(spec, precision=kind)) for kind in precisions for target in chosen]
+    if validate is not None and not spec.classifier:
+        raise RecNextError("--validate measures accuracy, and maps have none: leave it or --features out")
+    judge = None if validate is None else judge_on(network, validate, limit=max_loss, source=source)
+    if "int8" in precisions:
+        assert calibrate is not None
+        batches = calibration_batches(calibrate, spec, images=images)
+        jobs = [(t, replace(s, calibration=batches) if s.precision == "int8" else s) for t, s in jobs]
+    for target, asked in jobs:
+        target.check(target.possible(asked))
+    made: list[Exported] = []
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as progress:
+        bar = progress.add_task("")
+        for target, asked in jobs:
+            progress.update(bar, description=f"{target.name} {asked.precision}")
+            possible = target.possible(asked)
+            judged = None if judge is None else judge(possible)
+            made.append(export_to(target, network, possible, output, threads=threads, judge=judged))
+    _show(made, spec, output, json=json)
+    return int(any(item.problem for item in made))
+
+
+def _precisions(text: str) -> list[str]:
+    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found or any(part not in PRECISIONS for part in found):
+        raise RecNextError(f"--precision is {text!r}: expected {', '.join(PRECISIONS)}, or several with commas")
+    return found
+
+
+def _network(
+    model: str, checkpoint: Optional[str], *, pretrained: bool, ema: bool, features: bool
+) -> tuple[nn.Module, str]:
+    """What to export, and what to call its weights."""
+    options: dict[str, Any] = {"ema": ema, "features_only": features}
+    if checkpoint is None and Path(model).exists():
+        detector = _detector_backbone(model)
+        return (detector, model) if detector is not None else (load(checkpoint=model, **options), model)
+    check_name(model)
+    if checkpoint is None and not pretrained:
+        print(f"recnext: {model} has random weights: good for measuring speed only", file=sys.stderr)
+    network = load(model, checkpoint=checkpoint, pretrained=pretrained, **options)
+    return network, checkpoint or model
+
+
+def _detector_backbone(checkpoint: str) -> Optional[nn.Module]:
+    """The backbone and pyramid of a detector's file; None for another file."""
+    from recnext.detection.checkpoint import is_detector
+    from recnext.detection.checkpoint import load as load_detector
+
+    if not is_detector(read_weights(checkpoint)):
+        return None
+    detector = load_detector(checkpoint)
+    backbone: nn.Module = detector.backbone
+    backbone.pretrained_cfg = {  # type: ignore[assignment]
+        "architecture": f"{detector.config.backbone}_detector",
+        "input_size": (3, 224, 224),
+        "mean": detector.transform.image_mean,
+        "std": detector.transform.image_std,
+    }
+    return backbone
+
+
+def _show(made: list[Exported], spec: ExportSpec, output: Path, *, json: bool) -> None:
+    if json:
+        print(jsonlib.dumps([item.to_json() for item in made], indent=1, ensure_ascii=False))
+        return
+    console = Console()
+    console.print(table(made))
+    for item in made:
+        for line in lines(item):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    kept = [item for item in made if not item.problem]
+    if kept:
+        console.print(f"in {output}: {', '.join(item.path.name for item in kept)}", highlight=False, soft_wrap=True)
