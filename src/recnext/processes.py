@@ -4,10 +4,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 
 from recnext.devices import choose_device
+
+_PATIENCE = timedelta(days=1)  # for a process that has finished its share and waits for the others
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def joined(device: str = "auto") -> Iterator[Processes]:
         return
     from accelerate import PartialState
 
-    state = PartialState(cpu=chosen.type == "cpu")
+    state = PartialState(cpu=chosen.type == "cpu", timeout=_PATIENCE)
     try:
         yield Processes(state.process_index, state.num_processes, state.device)
     finally:

@@ -80,11 +80,13 @@ def read_tar(url: str) -> Iterator[Record]:
 def _record(sample: Mapping[str, Any], url: str) -> Record:
     name = f"{url}:{sample['__key__']}"
     data = next((sample[suffix] for suffix in _IMAGES if suffix in sample), None)
-    if data is None or "cls" not in sample:
-        return Record(name, None, -1, "no .jpg, .png or .webp in the shard" if data is None else "no .cls beside it")
+    if data is None:
+        return Record(name, None, -1, "no .jpg, .png or .webp in the shard")
+    if "cls" not in sample:
+        return Record(name, data, -1, "no .cls beside it")
     label = sample["cls"].strip()
     if not label.isdigit():
-        return Record(name, None, -1, f"its .cls holds {label[:20]!r}: expected the number of a class")
+        return Record(name, data, -1, f"its .cls holds {label[:20]!r}: expected the number of a class")
     return Record(name, data, int(label))
 
 
@@ -129,7 +131,7 @@ def write_index(root: Path, *, class_names: tuple[str, ...] = ()) -> dict[str, t
 
 def _whole(records: Iterator[Record]) -> Iterator[Record]:
     for record in records:
-        if record.data is None:
+        if record.problem:
             raise RecNextError(f"{record.name}: {record.problem}")
         yield record
 

@@ -22,7 +22,7 @@ SHUFFLE = 2048  # records a reader holds to draw from, as compressed bytes: some
 
 
 class Record(NamedTuple):
-    """One image as it is stored; without `data` there is a `problem`."""
+    """One image as it is stored; without `data`, or without a label, there is a `problem`."""
 
     name: str
     data: Optional[bytes]
@@ -140,7 +140,7 @@ class _Stream(IterableDataset[Batch]):
     def decode(self, record: Record, key: SampleKey) -> KeyedSample:
         seed_everything(self.seed, key.epoch, key.position)
         try:
-            if record.data is None:
+            if record.data is None or record.problem:
                 raise UnreadableImageError(record.problem)
             image: Any = read_image(io.BytesIO(record.data))
         except UnreadableImageError as error:
