@@ -94,3 +94,36 @@ def test_the_console_shows_a_bar_on_a_terminal(data, tmp_path):
     shown = buffer.getvalue()
     assert "img/s" in shown
     assert "epoch 1/1" in shown
+
+
+def test_resume_takes_words_in_any_place_and_refuses_what_contradicts(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert dispatch(["train", "--resume", "auto", *TINY, f"--output={run}", data]) == 0
+    assert dispatch(["train", "--resume", data, f"--output={run}"]) == 0
+    capsys.readouterr()
+    for flags, message in (
+        (
+            ["--lr-rule=auto", "--weight-decay=0.5"],
+            "--weight-decay 0.5 differs from the 0.025 this run was started with",
+        ),
+        (["--epochs=1", "--batch-size=64"], "--batch-size 64 differs from the 10"),  # its default, but asked for
+        (["--model=recnext_m1"], "--model recnext_m1 differs from the test_recnext_m"),
+    ):
+        assert dispatch(["train", data, f"--output={run}", "--resume", *flags]) == 2
+        assert message in capsys.readouterr().err
+    assert dispatch(["train", data, f"--output={run}", "--resume=auto", "--epochs=2"]) == 0
+    printed = capsys.readouterr().out
+    assert "extended from 1 to 2 epochs: the schedule is the longer one's from here on" in printed
+    assert "epoch 2/2" in printed
+
+
+def test_flags_go_over_a_recipe_and_the_result_can_be_printed(data, capsys):
+    import yaml
+
+    with pytest.raises(SystemExit) as left:
+        dispatch(["train", data, "--config=imagenet_m_base", "--model=recnext_m4", "--print_config"])
+    assert not left.value.code
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert (printed["model"], printed["clip"], printed["epochs"]) == ("recnext_m4", "agc", 300)
+    assert dispatch(["train", data, "--config=imagenet_x"]) == 2
+    assert "no configuration 'imagenet_x', neither a file nor a recipe" in capsys.readouterr().err

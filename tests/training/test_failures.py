@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from recnext.checkpoints import load, save
-from recnext.errors import RecNextError
+from recnext.errors import MissingExtraError, RecNextError
 from recnext.training import ClassificationTask, TrainSettings, train_on_folders
 from recnext.training.engine import make_accelerator
 from training.processes import finish, start
@@ -173,6 +173,21 @@ def test_device_and_precision_are_checked():
         make_accelerator(device="gpu")
     with pytest.raises(RecNextError, match="--precision fp16 needs a GPU"):
         make_accelerator(device="cpu", precision="fp16")
+
+
+def test_sharding_is_refused(monkeypatch):
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedType
+
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(RecNextError, match="accelerate was started for FSDP, which this trainer cannot save: set"):
+        make_accelerator(device="cpu")
+
+
+def test_a_tracker_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr("recnext.training.tracking.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r"--tracker wandb needs wandb.*recnext\[loggers\]"):
+        make_accelerator(device="cpu", tracker="wandb")
 
 
 def test_learning_rate_rule_is_explained():
