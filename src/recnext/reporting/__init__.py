@@ -1,0 +1,1 @@
+"""One page about a run: a self-contained HTML file."""

@@ -1,0 +1,89 @@
+"""What the server accepts, and how it says no."""
+
+from dataclasses import dataclass, fields
+from http import HTTPStatus
+from typing import Optional
+
+from recnext.errors import RecNextError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+"""Pillow's names of the accepted formats; GIF and animated WebP by their first frame."""
+
+MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds on memory, time and waiting.
+
+    Memory: at most `requests` bodies of `body_mib` are held, and one decoded image a decoding thread, about 9 bytes
+    a pixel while it is turned upright and converted.
+
+    Args:
+        body_mib: size of an upload in MiB; more is answered 413.
+        megapixels: of the decoded image, and of what resizing makes of it; more is answered 413.
+        requests: uploads in progress; more are answered 503.
+        queue: decoded images waiting for the network; more are answered 503.
+        connections: open at once; more are answered 503.
+        header_seconds: for the headers of a request to arrive, then 408.
+        receive_seconds: for the whole body to arrive, then 408.
+        answer_seconds: from the whole body to the answer, then 503.
+        shutdown_seconds: for requests in progress to finish after SIGTERM or Ctrl-C.
+    """
+
+    body_mib: float = 16
+    megapixels: float = 50
+    requests: int = 64
+    queue: int = 128
+    connections: int = 256
+    header_seconds: float = 10
+    receive_seconds: float = 20
+    answer_seconds: float = 30
+    shutdown_seconds: float = 30
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not value > 0:
+                raise RecNextError(f"limits.{field.name}={value} must be above 0")
+
+    @property
+    def body_bytes(self) -> int:
+        """Of an upload."""
+        return int(self.body_mib * 2**20)
+
+    @property
+    def pixels(self) -> int:
+        """Of a decoded image."""
+        return int(self.megapixels * 1e6)
+
+
+class RefusedError(Exception):
+    """A request that is not served: the status and one line for the client.
+
+    Args:
+        status: HTTP status, 4xx or 503.
+        reason: one line.
+        kind: a word for the metrics.
+        close: end the connection after the answer, as its body was not read.
+        retry_after: seconds after which a client may try again.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        reason: str,
+        *,
+        kind: str,
+        close: bool = False,
+        retry_after: Optional[int] = None,
+    ) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = " ".join(reason.split())
+        self.kind = kind
+        self.headers: dict[str, str] = {}
+        if close:
+            self.headers["connection"] = "close"
+        if retry_after is not None:
+            self.headers["retry-after"] = str(retry_after)
