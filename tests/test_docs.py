@@ -86,3 +86,19 @@ def test_links_and_pictures_exist(page: Path) -> None:
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", prose):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_flags_of_the_migration_page_exist() -> None:
+    """What stands in the right column of the options' table are flags of `recnext train`."""
+    from dataclasses import fields
+
+    from recnext.training import TrainSettings
+
+    page = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`--.*?) \| (.*?) \|$", page, re.MULTILINE)
+    assert len(rows) > 30
+    known = {field.name for field in fields(TrainSettings)} | {"config", "fused"}
+    for old, new in rows:
+        source = old if new == "the same" else new
+        for flag in re.findall(r"--([a-z_-]+)", source):
+            assert flag.removeprefix("no-").replace("-", "_") in known, f"{flag} (of the row {old})"
