@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "eval": "accuracy of a checkpoint on folders of images",
     "fuse": "fold every BatchNorm of a checkpoint for inference",
     "convert": "turn any checkpoint into safetensors",
+    "detect": "train, evaluate and use detectors: Mask R-CNN",
     "segment": "train, evaluate and use segmenters: Semantic FPN",
     "publish": "weights, timm config and model card of a run, for the hub",
     "export": "ONNX, OpenVINO, Core ML, ExecuTorch, LiteRT and torch files, each proved equal",

@@ -1,0 +1,94 @@
+"""Average precision against pycocotools, COCO's own program."""
+
+import contextlib
+import io
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from detection.runs import write_data
+from recnext.detection.coco import decode_segmentation, read_coco
+from recnext.detection.evaluation import to_coco
+from recnext.detection.metrics import NUMBERS, coco_metrics
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """Scenes with crowds and with images that show nothing."""
+    root = write_data(tmp_path_factory.mktemp("coco"), val=20, crowds=0.4)
+    file = read_coco(root / "annotations" / "instances_val.json", masks=True)
+    assert any(record["iscrowd"] for record in file.ground_truth["annotations"])
+    return file
+
+
+@pytest.fixture(scope="module")
+def detections(file):
+    """The annotations moved, relabelled, repeated and given scores at random: right, wrong and in crowds."""
+    random = np.random.default_rng(0)
+    records = []
+    for record in file.ground_truth["annotations"]:
+        mask = decode_segmentation(record["segmentation"], height=48, width=64)
+        for _ in range(random.integers(1, 4)):
+            move = random.integers(-3, 4, 2)
+            x, y, width, height = record["bbox"]
+            moved = np.roll(mask, move[::-1], (0, 1))
+            label = file.category_ids.index(record["category_id"]) + 1
+            found = {
+                "boxes": torch.tensor([[x, y, x + width, y + height]]) + torch.from_numpy(np.tile(move, 2)),
+                "labels": torch.tensor([label if random.random() < 0.8 else random.integers(1, 6)]),
+                "scores": torch.tensor([random.uniform(0.05, 1)]),
+                "masks": torch.from_numpy(moved)[None, None],
+            }
+            records += to_coco(found, image_id=record["image_id"], category_ids=file.category_ids)
+    return records
+
+
+def by_pycocotools(file, detections, kind):
+    coco = pytest.importorskip("pycocotools.coco")
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco.COCO()
+        truth.dataset = deepcopy(file.ground_truth)
+        truth.createIndex()
+        dropped = "segmentation" if kind == "bbox" else "bbox"
+        judged = [{key: value for key, value in each.items() if key != dropped} for each in deepcopy(detections)]
+        evaluation = COCOeval(truth, truth.loadRes(judged), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_equals_pycocotools_with_crowds(file, detections, kind):
+    ids = [image.id for image in file.images]
+    result = coco_metrics(file, detections, image_ids=ids, masks=kind == "segm")
+    expected = by_pycocotools(file, detections, kind)
+    for name, value in zip(NUMBERS, expected.stats, strict=True):
+        actual = result.numbers[name]
+        assert (np.isnan(actual) and value == -1) or actual == pytest.approx(100 * value, abs=1e-3), name
+    assert 20 < result.numbers["ap50"] < 99
+    precision = expected.eval["precision"]
+    for index in range(len(file.category_ids)):
+        whole = precision[:, :, index, 0, -1]
+        assert result.per_class[index] == pytest.approx(100 * whole[whole > -1].mean(), abs=1e-3)
+        assert result.per_class50[index] == pytest.approx(100 * precision[0, :, index, 0, -1].mean(), abs=1e-3)
+
+
+def test_perfect_detections_reach_everything(file):
+    records = []
+    for record in file.ground_truth["annotations"]:
+        if not record["iscrowd"]:
+            records.append({**{key: record[key] for key in ("image_id", "category_id", "bbox")}, "score": 1.0})
+    result = coco_metrics(file, records, image_ids=[image.id for image in file.images], masks=False)
+    assert result.numbers["ap"] == pytest.approx(100)
+    assert np.isnan(result.numbers["ap_large"])
+
+
+def test_nothing_found_is_zero(file):
+    result = coco_metrics(file, [], image_ids=[image.id for image in file.images], masks=False)
+    assert result.numbers["ap"] == 0
+    assert len(result.per_class) == 5
