@@ -59,7 +59,6 @@ def run(
             "no weights are given, and random ones tell nothing: add --checkpoint FILE, or --model NAME --pretrained"
         )
     require_at_least(1, max_batch=max_batch, threads=threads)
-    require_at_least(0, port=port)
     if batch_wait < 0:
         raise RecNextError(f"--batch-wait is {batch_wait}: expected milliseconds from 0")
     if max_batch & (max_batch - 1):

@@ -29,6 +29,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         RecNextError: the address is not ours or taken, or the port may not be bound.
     """
+    if not 0 <= port <= 65535:  # the system would take it modulo 65536
+        raise RecNextError(f"--port is {port}: expected 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -40,7 +42,7 @@ def listen(host: str, port: int) -> socket.socket:
         except OSError:
             sock.close()
             raise
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RecNextError(f"cannot listen on {host} port {port}: {reason}; --host and --port choose others") from None
     return sock
