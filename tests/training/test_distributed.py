@@ -30,6 +30,7 @@ def test_two_processes_train_one_model_and_evaluate_each_image_once(digit_folder
     )
     assert launched.returncode == 0, launched.stderr
     assert launched.stdout.count("epoch 2/2") == 1
+    assert launched.stdout.count("best top-1") == 1
     assert "batch 16 → lr 0.01" in launched.stdout
     assert "2 processes" in launched.stdout
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])

@@ -3,6 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
+from accelerate import PartialState
 from rich.console import Console
 
 from recnext.cli.parser import given_arguments
@@ -24,6 +25,7 @@ def run(data: str, **settings: Any) -> int:
     console = Console()
     given = given_arguments() & {entry.name for entry in fields(TrainSettings)}
     result = train_on_folders(chosen, data=data, given=given, console=console)
+    console.quiet = not PartialState().is_main_process
     if result.interrupted is not None:
         _, step = result.position
         console.print(

@@ -153,8 +153,7 @@ class _Loop:
             return f"step {self.done + step}/{self.total}"
         if step:
             return f"epoch {self.period + 1}, step {self.step + 1}"
-        last = self.settings.epochs
-        return f"epoch {self.period + 1:>{len(str(last))}}/{last}"
+        return f"epoch {min(self.period + 1, self.settings.epochs)}/{self.settings.epochs}"
 
     def run_periods(self) -> TrainingResult:
         started, interrupted = time.perf_counter(), False
