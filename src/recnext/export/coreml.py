@@ -137,32 +137,39 @@ def _converted(module: nn.Module, spec: ExportSpec) -> Any:
     whole = _FromImage(module, spec).eval() if spec.preprocess else module
     with WholeFactors(), torch.no_grad():
         program = torch.export.export(whole, (torch.zeros(shape),)).run_decompositions({})
+    _drop_aliases(program)
     half = spec.precision != "fp32"
     dtype = np.float16 if half else np.float32
     given: Any = ct.TensorType(name="image", shape=shape, dtype=dtype)
     if spec.preprocess:
         layout = ct.colorlayout.RGB if spec.channels == 3 else ct.colorlayout.GRAYSCALE
         given = ct.ImageType(name="image", shape=shape, color_layout=layout)
-    labelled = spec.preprocess and spec.classifier and spec.class_names is not None
     # Probabilities are float32, as a classifier's have to be.
     to_half = ct.transform.FP16ComputePrecision(op_selector=lambda op: op.op_type != "softmax")
+    kind = np.float32 if spec.preprocess and spec.classifier else dtype
     options: dict[str, Any] = {}
-    if labelled:
-        options["classifier_config"] = ct.ClassifierConfig(
-            unique_names(spec.class_names or ()), predicted_feature_name="label"
-        )
-    else:
-        kind = np.float32 if spec.preprocess and spec.classifier else dtype
-        options["outputs"] = [ct.TensorType(name=name, dtype=kind) for name in spec.outputs]
+    if spec.preprocess and spec.classifier and spec.class_names is not None:
+        labels = unique_names(spec.class_names)
+        options["classifier_config"] = ct.ClassifierConfig(labels, predicted_feature_name="label")
     return ct.convert(
         program,
         convert_to="mlprogram",
         minimum_deployment_target=ct.target.iOS16,
         compute_precision=to_half if half else ct.precision.FLOAT32,
         inputs=[given],
+        outputs=[ct.TensorType(name=name, dtype=kind) for name in spec.outputs],
         skip_model_load=True,
         **options,
     )
+
+
+def _drop_aliases(program: torch.export.ExportedProgram) -> None:
+    """Takes out the nodes that only rename a value (of a rotary embedding), which coremltools does not know."""
+    graph = program.graph
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node.target is torch.ops.aten.alias.default:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
 
 
 def _compressed(model: Any, compression: str) -> Any:

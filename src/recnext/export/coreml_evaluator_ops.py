@@ -124,17 +124,6 @@ def _gelu(of: Operands) -> Tensor:
     return F.gelu(of.tensor("x"), approximate=modes[of.text("mode")])
 
 
-def _batch_norm(of: Operands) -> Tensor:
-    return F.batch_norm(
-        of.tensor("x"),
-        of.tensor("mean"),
-        of.tensor("variance"),
-        of.tensor("gamma") if "gamma" in of else None,
-        of.tensor("beta") if "beta" in of else None,
-        eps=of.number("epsilon", 1e-5),
-    )
-
-
 def _layer_norm(of: Operands) -> Tensor:
     x, axes = of.tensor("x"), of.ints("axes")
     mean = x.mean(axes, keepdim=True)
@@ -142,6 +131,14 @@ def _layer_norm(of: Operands) -> Tensor:
     shape = [side if axis in {a % x.ndim for a in axes} else 1 for axis, side in enumerate(x.shape)]
     y = y * of.tensor("gamma").reshape(shape) if "gamma" in of else y
     return y + of.tensor("beta").reshape(shape) if "beta" in of else y
+
+
+def _softplus_parametric(of: Operands) -> Tensor:
+    """With a factor inside and one outside a channel."""
+    x = of.tensor("x")
+    shape = [1, -1, *[1] * (x.ndim - 2)]
+    inner, outer = of.tensor("beta").reshape(shape), of.tensor("alpha").reshape(shape)
+    return outer * F.softplus(inner * x)
 
 
 def _split(of: Operands) -> Sequence[Tensor]:
@@ -182,21 +179,6 @@ def _slice_by_index(of: Operands) -> Tensor:
         else:
             index.append(slice(None if from_start[axis] else begin, None if to_end[axis] else end, stride))
     return x[tuple(index)]
-
-
-def _slice_by_size(of: Operands) -> Tensor:
-    x = of.tensor("x")
-    for axis, (begin, size) in enumerate(zip(of.ints("begin"), of.ints("size"), strict=True)):
-        x = x.narrow(axis, begin, x.shape[axis] - begin if size == -1 else size)
-    return x
-
-
-def _pad(of: Operands) -> Tensor:
-    modes = {"constant": "constant", "reflect": "reflect", "replicate": "replicate"}
-    pads = of.ints("pad")
-    reverse = [side for axis in reversed(range(len(pads) // 2)) for side in pads[2 * axis : 2 * axis + 2]]
-    mode = modes[of.text("mode")]
-    return F.pad(of.tensor("x"), reverse, mode, of.number("constant_val") if mode == "constant" else None)
 
 
 def _upsampled(of: Operands) -> list[int]:
@@ -246,21 +228,17 @@ def _binary(compute: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Operands],
 
 OPERATIONS: dict[str, Callable[[Operands], Result]] = {
     "add": _binary(torch.add),
-    "batch_norm": _batch_norm,
     "cast": _unary(lambda x: x),
     "concat": lambda of: torch.cat(of.tensors("values"), int(of.number("axis"))),
     "conv": _conv,
     "conv_transpose": _conv_transpose,
     "elu": lambda of: F.elu(of.tensor("x"), of.number("alpha", 1.0)),
-    "exp": _unary(torch.exp),
     "expand_dims": _expand_dims,
     "gelu": _gelu,
-    "identity": _unary(lambda x: x),
     "layer_norm": _layer_norm,
     "linear": _linear,
     "matmul": _matmul,
     "mul": _binary(torch.mul),
-    "pad": _pad,
     "real_div": _binary(torch.div),
     "reduce_mean": _reduction(torch.mean),
     "reduce_sum": _reduction(torch.sum),
@@ -269,14 +247,14 @@ OPERATIONS: dict[str, Callable[[Operands], Result]] = {
     "sigmoid": _unary(torch.sigmoid),
     "silu": _unary(F.silu),
     "slice_by_index": _slice_by_index,
-    "slice_by_size": _slice_by_size,
     "softmax": lambda of: of.tensor("x").softmax(int(of.number("axis", -1))),
     "softplus": _unary(F.softplus),
+    "softplus_parametric": _softplus_parametric,
     "split": _split,
     "squeeze": _squeeze,
     "stack": lambda of: torch.stack(of.tensors("values"), int(of.number("axis"))),
     "sub": _binary(torch.sub),
-    "tile": lambda of: of.tensor("x").tile(of.ints("reps")),
+    "tanh": _unary(torch.tanh),
     "transpose": lambda of: of.tensor("x").permute(of.ints("perm")),
     "upsample_bilinear": _upsample_bilinear,
     "upsample_nearest_neighbor": _upsample_nearest_neighbor,

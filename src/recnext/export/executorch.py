@@ -19,6 +19,7 @@ from recnext.backends.export import quiet
 from recnext.errors import RecNextError
 from recnext.mixers import RecConv2d
 
+from .coreml import CoreMl
 from .half import InHalf
 from .nearest import WholeFactors
 from .preprocess import with_preprocess
@@ -46,10 +47,21 @@ class ExecuTorch(Target):
     precisions = ("fp32", "fp16")
     norms = ("aten::_native_batch_norm_legit_no_training.out", "aten::native_batch_norm.out", "batch_norm")
 
+    def __init__(self) -> None:
+        self._apple = False
+
+    @property
+    def unproved(self) -> str:  # type: ignore[override]
+        """Of the spec that was checked last: Core ML cannot run here."""
+        return CoreMl.unproved if self._apple else ""
+
     def check(self, spec: ExportSpec) -> None:
         super().check(spec)
+        self._apple = spec.delegate == "coreml"
         if spec.delegate not in DELEGATES:
             raise RecNextError(f"delegate={spec.delegate!r} must be {' or '.join(DELEGATES)}")
+        if spec.delegate == "coreml" and spec.preprocess:
+            raise RecNextError("Core ML in executorch takes no uint8 pixels: no preprocess, or the target coreml")
 
     def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:
         from executorch.exir import to_edge_transform_and_lower
@@ -193,8 +205,9 @@ def _read_core_ml(path: Path, data: bytes) -> Any:
     from .coreml_evaluator import CoreMlProgram
 
     with _silent(), tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / "part.mlpackage"
-        if not executorchcoreml.unflatten_directory_contents(data, str(package)):
+        executorchcoreml.unflatten_directory_contents(data, folder)
+        package = next(Path(folder).rglob("*.mlpackage"), None)
+        if package is None:
             raise RecNextError(f"{path} holds no readable Core ML program")
         return CoreMlProgram(package)
 
