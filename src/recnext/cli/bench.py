@@ -90,13 +90,13 @@ def run(
     if files and target.type != "cpu":
         raise RecNextError(f"{files[0]} runs on the CPU here: add --device cpu")
     names = [name for name in models if name not in files] if models else [*OURS, *PEERS]
+    made = [Subject(Path(name).name, None, TimedFile(Path(name), size=size, threads=threads)) for name in files]
     with _progress(json) as bar:
         task = bar.add_task("")
 
         def progress(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
-        made = [Subject(Path(name).name, None, TimedFile(Path(name), size=size, threads=threads)) for name in files]
         if names:
             made += subjects(
                 names,

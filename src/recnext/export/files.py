@@ -91,12 +91,12 @@ class ExportedNetwork(AsNetwork):
             raise MissingExtraError(package, target.extra, f"running {path.name}")
         if target.unproved:
             raise RecNextError(f"{path.name} cannot run here: {target.unproved}")
-        self_contents = target.contents(path)
+        contents = target.contents(path)
         header = target.header(path) or _beside(path)
-        spec = spec_of(path, self_contents, header)
+        spec = spec_of(path, contents, header)
         if not spec.classifier:
             raise RecNextError(f"{path} gives maps, not classes: export a classifier, without --features")
-        shape = self_contents.inputs[0].shape
+        shape = contents.inputs[0].shape
         super().__init__(target.load(path, threads=threads), spec, batch=shape[0] if shape else None)
         sides = (shape[1:3] if spec.preprocess else shape[2:4]) if shape else (None, None)
         self.path = path

@@ -138,7 +138,7 @@ def read(path: Path) -> "onnx.ModelProto":
         RecNextError: it is not ONNX.
     """
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         return onnx.load(path)
@@ -151,12 +151,12 @@ def _clean(proto: "onnx.ModelProto", spec: ExportSpec) -> None:
     sides = proto.graph.input[0].type.tensor_type.shape.dim
     order = (0, 1, 2) if spec.preprocess else (0, 2, 3)
     names = {sides[place].dim_param: name for place, name in zip(order, _SIDES, strict=True) if sides[place].dim_param}
-    words = re.compile("|".join(rf"\b{re.escape(old)}\b" for old in names)) if names else None
+    words = re.compile("|".join(rf"\b{re.escape(old)}\b" for old in names) or "(?!)")  # without names, nothing
     graph = proto.graph
     for value in (*graph.input, *graph.output, *graph.value_info):
         value.ClearField("doc_string")
         value.ClearField("metadata_props")
-        for side in value.type.tensor_type.shape.dim if words else ():
+        for side in value.type.tensor_type.shape.dim:
             if side.dim_param:
                 side.dim_param = words.sub(lambda match: names[match[0]], side.dim_param)
     for item in (graph, *graph.node, *graph.initializer):

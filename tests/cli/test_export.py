@@ -1,0 +1,102 @@
+import json
+
+import pytest
+
+from checkpoints.files import network
+from cli.command import fails, run
+from recnext.checkpoints import save
+from recnext.cli.main import dispatch
+from recnext.data.digits import CLASS_NAMES, write_folders
+
+SMALL = ("--size", 64, "--no-dynamic", "--threads", 1)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    return save(network(num_classes=10), folder / "x.safetensors", class_names=CLASS_NAMES)
+
+
+def test_a_table_and_files(weights, tmp_path, capsys):
+    output = tmp_path / "new" / "files"
+    status, out, err = run(
+        capsys, "export", weights, "--to", "torch,torchscript", "--with-preprocess", "--output", output, *SMALL
+    )
+    assert status == 0, err
+    for text in ("test_recnext_m.pt2", "test_recnext_m.pt", "BatchNorms left: 0", "pixels uint8 1x64x64x3", "100%"):
+        assert text in out
+    names = {"test_recnext_m.pt2", "test_recnext_m.pt2.json", "test_recnext_m.pt", "test_recnext_m.pt.json"}
+    assert {path.name for path in output.iterdir()} == names
+
+
+def test_json_of_random_weights(tmp_path, capsys):
+    arguments = ("export", "test_recnext_m", "--to=torch", "--name=mine", "--output", tmp_path, "--json", *SMALL)
+    status, out, err = run(capsys, *arguments, "--features")
+    assert status == 0
+    assert "has random weights" in err
+    (made,) = json.loads(out)
+    assert made["path"] == "mine.pt2"
+    assert made["passed"] is True
+    assert len(made["contents"]["outputs"]) == 4
+
+
+@pytest.mark.slow
+def test_int8_is_judged(weights, tmp_path, capsys):
+    """Random weights, so any loss is allowed; the file then predicts by the classes' names."""
+    write_folders(tmp_path / "data", per_class=1)
+    data = tmp_path / "data"
+    options = ("--calibrate", data / "train", "--validate", data, "--max-loss", 100, "--output", tmp_path, *SMALL)
+    status, out, err = run(capsys, "export", weights, "--precision", "fp32,int8", *options)
+    assert status == 0, err
+    assert "top-1 on 10 images" in out
+    photo = data / "val" / "3"
+    assert dispatch(["predict", str(photo), "--model", str(tmp_path / "test_recnext_m_int8.onnx")]) == 0
+    assert capsys.readouterr().out.count("%") == 5
+
+
+def test_a_failing_proof_is_status_1(weights, tmp_path, capsys, monkeypatch):
+    from recnext.export import report
+
+    monkeypatch.setattr(report, "TOLERANCE", {"fp32": 1e-12})
+    status, out, _ = run(capsys, "export", weights, "--to", "torch", "--output", tmp_path / "out", *SMALL)
+    assert status == 1
+    assert "FAILS: outputs differ by" in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_detector_gives_its_backbone(tmp_path, capsys):
+    """Five maps of its pyramid."""
+    from recnext import detection
+    from recnext.checkpoints.metadata import save_checkpoint
+    from recnext.detection.checkpoint import describe
+
+    detector = detection.create("test_recnext_m", num_classes=2, channels=16)
+    save_checkpoint(tmp_path / "detector.safetensors", detector.state_dict(), describe(detector))
+    arguments = ("export", tmp_path / "detector.safetensors", "--to=torch", "--output", tmp_path, "--json", *SMALL)
+    status, out, err = run(capsys, *arguments)
+    assert status == 0, err
+    (made,) = json.loads(out)
+    assert json.loads(made["header"]["recnext.outputs"])[-1] == "features_pool"
+    assert len(made["contents"]["outputs"]) == 5
+
+
+def test_mistakes_are_one_line(weights, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for arguments, message in (
+        ((weights, "--to", "onnxx"), "no export target is called 'onnxx': did you mean 'onnx'?"),
+        ((weights, "--to", ","), "no export target is given"),
+        ((weights, "--precision", "int4"), "--precision is 'int4': expected fp32, fp16, int8"),
+        ((weights, "--precision", "int8"), "int8 needs images to calibrate on: add --calibrate FOLDER"),
+        ((weights, "--opset", 3, "--size", 64), "opset 3: expected 18 to"),
+        ((weights, "--to", "torch", "--size", 16), "the networks take 32 pixels or more"),
+        ((weights, "--batch", 0), "--batch is 0: expected an integer from 1"),
+        ((weights, "--to", "torch", "--size", 64, "--output", tmp_path / "file"), "is a file: expected a folder"),
+        ((tmp_path / "gone.pth",), "no network is called"),
+        (("recnext_mm1",), "did you mean"),
+        ((weights, "--to=torch", "--size=64", "--validate", tmp_path / "none"), "does not exist"),
+        ((weights, "--to=torch", "--size=64", "--features", "--validate", tmp_path), "maps have none"),
+    ):
+        assert message in fails(capsys, "export", *arguments)
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"nonsense")
+    assert "damaged.safetensors" in fails(capsys, "export", damaged)

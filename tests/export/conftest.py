@@ -1,0 +1,35 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from recnext.checkpoints import load
+from recnext.export import Exported, described, export_to, target
+
+NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> torch.nn.Module:
+    """A classifier of seven named classes, whose norms are not the identity."""
+    torch.manual_seed(0)
+    model = load("test_recnext_m", num_classes=7)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.8, 1.2)  # type: ignore[union-attr]
+    model.pretrained_cfg = {**model.pretrained_cfg, "label_names": NAMES}  # type: ignore[dict-item]
+    return model
+
+
+@pytest.fixture(scope="session")
+def exports(tiny: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
+    """The tiny classifier in the formats that run anywhere: any batch and size, and of pixels with a fixed size."""
+    folder: Path = tmp_path_factory.mktemp("exports")
+    spec = described(tiny, size=(64, 64), name="tiny")
+    pixels = replace(spec, name="pixels", preprocess=True, dynamic_batch=False, dynamic_size=False, batch=2)
+    pixels = replace(pixels, outputs=("probabilities",), precision="fp16")
+    made = {name: export_to(target(name), tiny, spec, folder, threads=1) for name in ("onnx", "openvino", "torch")}
+    made["pixels"] = export_to(target("onnx"), tiny, pixels, folder, threads=1)
+    return made

@@ -1,0 +1,75 @@
+"""int8 on trained weights: the demo's network, a few epochs on the digits."""
+
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from recnext.checkpoints import load
+from recnext.data.digits import CLASS_NAMES, Digits, write_folders
+from recnext.demo.run import demo_settings
+from recnext.errors import RecNextError
+from recnext.export import described, export_to, target
+from recnext.export.accuracy import calibration_batches, judge_on
+from recnext.training import Splits, train_classifier
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trained run in `run`, and the digits in `data`."""
+    folder = tmp_path_factory.mktemp("digits")
+    write_folders(folder / "data")
+    splits = Splits(Digits("train"), Digits("val"), CLASS_NAMES, "digits")
+    train_classifier(demo_settings(folder / "run", epochs=3), splits=splits, console=Console(file=StringIO()))
+    return folder
+
+
+@pytest.mark.slow
+def test_int8_keeps_the_accuracy(digits, tmp_path):
+    """At most half a point of top-1 on 359 held-out digits, in both runtimes, and about a quarter of the size."""
+    network = load(checkpoint=digits / "run")
+    spec = described(network, name="digits", dynamic_size=False)
+    assert spec.size == (32, 32)
+    assert spec.class_names == CLASS_NAMES
+    batches = calibration_batches(digits / "data" / "train", spec, images=128)
+    assert len(batches) == 128
+    assert batches[0].shape == (1, 3, 32, 32)
+    judge = judge_on(network, digits / "data", limit=0.5)
+    whole = export_to(target("onnx"), network, spec, tmp_path, threads=1)
+    small = replace(spec, precision="int8", calibration=batches)
+    for name in ("onnx", "openvino"):
+        made = export_to(target(name), network, small, tmp_path, threads=1, judge=judge(small))
+        assert made.problem == "", name
+        assert made.judgement is not None
+        assert made.judgement.images == 359
+        assert made.judgement.before > 90
+        assert made.judgement.loss <= 0.5
+        assert made.latency_ms is not None
+        assert made.latency_ms > 0
+        assert max(row.relative for row in made.comparisons) > 1e-3  # it is quantised
+    assert (tmp_path / "digits_int8.onnx").stat().st_size < 0.6 * whole.size_on_disk
+    strict = judge_on(network, digits / "data", limit=-101)
+    failed = export_to(target("onnx"), network, small, tmp_path / "strict", threads=1, judge=strict(small))
+    assert failed.problem.startswith("top-1 falls by")
+    assert not (tmp_path / "strict").exists()
+
+
+def test_calibration_images_become_the_files_input(tmp_path):
+    """Oracle: recnext.data.normalise on the same PNGs, which are already of the size."""
+    from recnext.data import normalise
+
+    write_folders(tmp_path, per_class=1)
+    spec = replace(described(load("test_recnext_m", num_classes=10), size=(32, 32)), crop_pct=1.0, batch=4)
+    batches = calibration_batches(tmp_path / "val", spec)
+    assert [batch.shape for batch in batches] == [(4, 3, 32, 32)] * 2  # ten images, two left over
+    pixels = calibration_batches(tmp_path / "val", replace(spec, preprocess=True))
+    assert pixels[0].dtype == "uint8"
+    images = normalise(
+        torch.from_numpy(pixels[1]).permute(0, 3, 1, 2), mean=spec.mean, std=spec.std, device=torch.device("cpu")
+    )
+    torch.testing.assert_close(torch.from_numpy(batches[1]), images.contiguous())
+    with pytest.raises(RecNextError, match="holds 10 images: a batch of 64"):
+        calibration_batches(tmp_path / "val", replace(spec, batch=64))
