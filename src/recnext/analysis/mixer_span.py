@@ -42,7 +42,7 @@ def mixer_spans(model: nn.Module) -> list[Span]:
     widest: dict[int, Span] = {}
     for info in _feature_info(model):
         stride = int(info["reduction"])
-        name = str(info["module"]).removesuffix(".blocks")
+        name = str(info["module"])
         if name not in dict(model.named_modules()):
             continue
         found = _widest(model.get_submodule(name), stride)
@@ -57,7 +57,8 @@ def _feature_info(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def _widest(stage: nn.Module, stride: int) -> Optional[Span]:
-    depthwise, dense = [], []
+    depthwise: list[Span] = []
+    dense: list[Span] = []
     pending = [stage]
     while pending:
         module = pending.pop()

@@ -2,7 +2,7 @@
 
 import json as jsonlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,9 +11,7 @@ from typing import Any, Literal, Optional
 import torch
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from recnext.analysis.erf import (
@@ -29,16 +27,11 @@ from recnext.checkpoints import load
 from recnext.cli.checks import require_at_least
 from recnext.cli.erf_plots import draw
 from recnext.cli.info import parse_size
-from recnext.data import normalise
-from recnext.data.images import UnreadableImageError
+from recnext.cli.pictures import ImageBatches, image_batches, progress_bar, resize_network
 from recnext.devices import choose_device
 from recnext.errors import RecNextError
-from recnext.evaluation.classifier import preparation_of
-from recnext.prediction import find_images
-from recnext.prediction.images import open_image
 
 DEFAULT = ("recnext_m3", "repvit_m1_1", "fastvit_t12", "convnext_tiny", "vit_tiny_patch16_224")
-_BATCH = 4
 _GROWTH_LEVELS = 4
 
 
@@ -117,20 +110,19 @@ def run(
         torch.set_num_threads(threads)
     target = choose_device(device)
     subjects = _subjects(models, checkpoint=checkpoint, pretrained=pretrained)
-    paths = None if images is None else list(islice(find_images([images]), count))
-    total = count if paths is None else len(paths)
-
-    fields, grown = [], []
-    with _progress() as bar:
-        task = bar.add_task("", total=total * len(subjects) + _GROWTH_LEVELS + 1)
+    fields, grown, what = [], [], ""
+    with progress_bar() as bar:
+        task = bar.add_task("", total=count * len(subjects) + _GROWTH_LEVELS + 1)
         for name, source in subjects:
             bar.update(task, description=name or str(source))
             torch.manual_seed(seed)
             network = load(name, checkpoint=source, pretrained=pretrained and source is None, device=target)
-            _resize(network, pixels)
-            batches = _batches(network, paths, count=count, size=pixels, seed=seed, device=target)
+            resize_network(network, pixels)
+            shown = image_batches(network, images, count=count, size=pixels, seed=seed, device=target)
+            bar.update(task, total=shown.total * len(subjects) + _GROWTH_LEVELS + 1)
+            what = shown.described
             trained = source is not None or pretrained
-            weights_map = _measure(network, batches, trained, stage, lambda done: bar.advance(task, done))
+            weights_map = _measure(network, shown, trained, stage, lambda done: bar.advance(task, done))
             weights = source or ("published" if pretrained else "untrained")
             fields.append(_field(network, weights, weights_map, centre=centre, areas=areas))
         bar.update(task, description="levels")
@@ -138,7 +130,6 @@ def run(
             grown.append(step)
             bar.advance(task)
 
-    what = f"{total} image{'s' * (total > 1)} of {images}" if paths is not None else f"{count} draws of random noise"
     setting = f"{pixels[0]}x{pixels[1]}, {what}, stage {stage}; squares about the centre of {_ABOUT[centre]}, {areas}"
     if json:
         print(jsonlib.dumps(report(fields, grown, setting), indent=1))
@@ -168,56 +159,9 @@ def _subjects(
     return [(None, model) if Path(model).exists() else (model, None) for model in models or DEFAULT]
 
 
-def _resize(network: nn.Module, size: tuple[int, int]) -> None:
-    """Tells networks with a fixed grid, such as ViT, what size is coming."""
-    if hasattr(network, "set_input_size"):
-        try:
-            network.set_input_size(img_size=size)
-        except (AssertionError, RuntimeError, ValueError) as error:
-            raise RecNextError(f"{type(network).__name__} cannot take images of {size[0]}x{size[1]}: {error}") from None
-
-
-def _batches(
-    network: nn.Module,
-    paths: Optional[Sequence[str]],
-    *,
-    count: int,
-    size: tuple[int, int],
-    seed: int,
-    device: torch.device,
-) -> Callable[[], Iterator[Tensor]]:
-    """Gives the same normalised images whenever it is called."""
-
-    def noise() -> Iterator[Tensor]:
-        channels = int(getattr(network, "in_chans", resolve_model_data_config(network)["input_size"][0]))
-        generator = torch.Generator().manual_seed(seed)
-        for start in range(0, count, _BATCH):
-            batch = torch.randn(min(_BATCH, count - start), channels, *size, generator=generator)
-            yield batch.to(device).contiguous(memory_format=torch.channels_last)
-
-    if paths is None:
-        return noise
-    preparation = preparation_of(network)
-    transform = type(preparation)(**{**asdict(preparation), "size": size}).evaluation_transform()
-
-    def photographs() -> Iterator[Tensor]:
-        for start in range(0, len(paths), _BATCH):
-            pixels = torch.stack([transform(_open(path)) for path in paths[start : start + _BATCH]])
-            yield normalise(pixels, mean=preparation.mean, std=preparation.std, device=device)
-
-    return photographs
-
-
-def _open(path: str) -> Any:
-    try:
-        return open_image(path)
-    except UnreadableImageError as error:
-        raise RecNextError(f"cannot read {path}: {error}") from None
-
-
 def _measure(
     network: nn.Module,
-    batches: Callable[[], Iterator[Tensor]],
+    shown: ImageBatches,
     trained: bool,
     stage: int,
     on_batch: Callable[[int], None],
@@ -226,10 +170,10 @@ def _measure(
     network.requires_grad_(False)
     if not trained:
         try:
-            settle_norms(network, islice(batches(), 2))
+            settle_norms(network, islice(shown.batches(), 2))
         except (AssertionError, RuntimeError, ValueError) as error:
             raise RecNextError(f"{type(network).__name__} cannot take these images: {error}") from None
-    return effective_receptive_field(network, batches(), stage=stage, on_batch=on_batch)
+    return effective_receptive_field(network, shown.batches(), stage=stage, on_batch=on_batch)
 
 
 def _field(network: nn.Module, weights: str, weights_map: Tensor, *, centre: str, areas: str) -> Field:
@@ -303,15 +247,3 @@ def growth_table(grown: Sequence[Growth]) -> Table:
     for step in grown:
         rows.add_row(str(step.level), str(step.law), *map(str, step.sides), str(step.reach))
     return rows
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )

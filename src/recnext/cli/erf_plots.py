@@ -26,7 +26,8 @@ def draw(path: Path, fields: Sequence["Field"], grown: Sequence[Growth], setting
     columns = min(max(len(fields), 3), _COLUMNS)
     rows = -(-len(fields) // columns)
     with figure(path, 2.35 * columns + 0.9, 2.6 * rows + 3.4) as drawing:
-        above, below = drawing.subfigures(2, 1, height_ratios=(2.6 * rows, 3.4))
+        halves: Any = drawing.subfigures(2, 1, height_ratios=(2.6 * rows, 3.4))
+        above, below = halves
         _maps(above, fields, rows, columns)
         shares, spans, levels = below.subplots(1, 3)
         _shares(shares, fields)
