@@ -2,8 +2,9 @@ VENV ?= .venv
 PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 WORKERS ?= 2
+FULL = RECNEXT_FULL_EXPORTS=1 OMP_NUM_THREADS=1
 
-.PHONY: demo test test-fast lint docs clean
+.PHONY: demo test test-fast test-export lint docs clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/recnext demo
@@ -13,6 +14,12 @@ test: lint
 
 test-fast: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow'
+
+# The files for phones at full depth, each in the environment of its own that docs/export-phones.md describes.
+test-export: $(VENV)/.dev .venv-executorch/.done .venv-litert/.done
+	$(FULL) $(VENV)/bin/python -m pytest -rs tests/export/test_coreml.py
+	$(FULL) .venv-executorch/bin/python -m pytest -rs tests/export/test_executorch.py
+	$(FULL) .venv-litert/bin/python -m pytest -rs tests/export/test_litert.py
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -29,5 +36,11 @@ $(VENV)/.dev $(VENV)/.demo $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraints
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
+.venv-%/.done: pyproject.toml constraints.txt constraints-phones.txt
+	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+		--constraint constraints-phones.txt --editable '.[$*]' 'pytest>=8'
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-executorch .venv-litert runs site .pytest_cache .mypy_cache .ruff_cache
