@@ -103,7 +103,8 @@ class SemanticHead(nn.Module):
         total = self.scale_heads[0](maps[0])
         for head, x in zip(list(self.scale_heads)[1:], maps[1:], strict=True):
             x = head(x)
-            if x.shape[2:] != total.shape[2:]:  # sides that are no multiple of the network's stride
+            # Sides that are no multiple of the network's stride; an exported program must take both kinds.
+            if torch.compiler.is_exporting() or x.shape[2:] != total.shape[2:]:
                 x = F.interpolate(x, size=total.shape[2:], mode="bilinear", align_corners=False)
             total = total + x
         return self.conv_seg(self.dropout(total))

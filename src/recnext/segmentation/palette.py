@@ -1,27 +1,39 @@
 """Colours of classes and drawing with them."""
 
-import colorsys
 from collections.abc import Sequence
+from functools import cache
+from itertools import product
 from typing import Optional
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-_GOLDEN = 0.618033988749895  # of a turn of the colour circle between neighbours
-_SHADES = ((0.85, 0.95), (0.60, 0.75), (0.95, 0.60), (0.45, 0.95))  # saturation and value, by turns
+_LEVELS = (20, 70, 115, 160, 205, 250)  # of red, green and blue
+_FIRST = (70, 115, 205)
+_GREY = 60  # colours whose channels differ by less are left out
 _LEGEND_CLASSES = 24  # named in a legend, the largest ones
 
 
 def palette(num_classes: int) -> np.ndarray:
-    """Colours that neighbours in number, and most others, can be told apart by.
+    """Colours of the classes, the first ones the farthest apart; they come again where there are too many classes.
 
     Returns:
         uint8 (num_classes, 3).
     """
-    colours = [
-        colorsys.hsv_to_rgb((index * _GOLDEN) % 1, *_SHADES[index % len(_SHADES)]) for index in range(num_classes)
-    ]
-    return np.rint(255 * np.array(colours)).astype(np.uint8)
+    colours = _colours()
+    return colours[np.arange(num_classes) % len(colours)]
+
+
+@cache
+def _colours() -> np.ndarray:
+    """Each colour the one farthest from all before it."""
+    candidates = np.array([colour for colour in product(_LEVELS, repeat=3) if max(colour) - min(colour) >= _GREY])
+    order = [int(np.flatnonzero((candidates == _FIRST).all(1))[0])]
+    distance = np.full(len(candidates), np.inf)
+    while len(order) < len(candidates):
+        distance = np.minimum(distance, np.square(candidates - candidates[order[-1]]).sum(1))
+        order.append(int(distance.argmax()))
+    return candidates[order].astype(np.uint8)
 
 
 def colour_mask(labels: np.ndarray, num_classes: int) -> Image.Image:
