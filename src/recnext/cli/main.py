@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "serve": "a web page and an HTTP API that classify images",
     "plot": "curves of runs over each other, beside published accuracy",
     "eval": "accuracy of a checkpoint on folders of images",
+    "report": "one page about a run: curves, mistakes, calibration, recipe",
     "fuse": "fold every BatchNorm of a checkpoint for inference",
     "convert": "turn any checkpoint into safetensors",
     "detect": "train, evaluate and use detectors: Mask R-CNN",

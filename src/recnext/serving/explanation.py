@@ -6,13 +6,12 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 _LEAST_SIDE = 4  # pixels of a map that can still show a place
 _STRENGTH = 0.55  # of the colours over the image
-# heat from low to high; the steps grow evenly in lightness, so that they also read without colour vision
-_COLOURS = np.array([(20, 11, 52), (114, 31, 129), (182, 54, 121), (241, 96, 93), (254, 175, 119), (252, 253, 191)])
+_COLD, _WARM, _HOT = "#140b34", "#b6367a", "#fcfdbf"  # lightness grows with heat, for those who see no hue
 
 
 def can_explain(network: nn.Module) -> bool:
@@ -59,10 +58,9 @@ def overlay(image: Tensor, heat: Tensor) -> bytes:
     Returns:
         A PNG file.
     """
-    pixels = image.expand(3, -1, -1).permute(1, 2, 0).numpy().astype(np.float32)
-    steps = heat.numpy() * (len(_COLOURS) - 1)
-    channels = [np.interp(steps, range(len(_COLOURS)), _COLOURS[:, channel]) for channel in range(3)]
-    mixed = (1 - _STRENGTH) * pixels + _STRENGTH * np.stack(channels, axis=-1)
+    picture = Image.fromarray(image.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())
+    heated = Image.fromarray((255 * heat.clamp(0, 1)).round().to(torch.uint8).numpy())
+    colours = ImageOps.colorize(heated, black=_COLD, mid=_WARM, white=_HOT)
     file = io.BytesIO()
-    Image.fromarray(mixed.round().astype(np.uint8)).save(file, "PNG")
+    Image.blend(picture, colours, _STRENGTH).save(file, "PNG")
     return file.getvalue()
