@@ -1,4 +1,5 @@
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,19 @@ def exports(tiny: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> 
     made = {name: export_to(target(name), tiny, spec, folder, threads=1) for name in ("onnx", "openvino", "torch")}
     made["pixels"] = export_to(target("onnx"), tiny, pixels, folder, threads=1)
     return made
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the demo's network after a few epochs in `run`, and the digits in `data`."""
+    from rich.console import Console
+
+    from recnext.data.digits import CLASS_NAMES, Digits, write_folders
+    from recnext.demo.run import demo_settings
+    from recnext.training import Splits, train_classifier
+
+    folder = tmp_path_factory.mktemp("digits")
+    write_folders(folder / "data")
+    splits = Splits(Digits("train"), Digits("val"), CLASS_NAMES, "digits")
+    train_classifier(demo_settings(folder / "run", epochs=3), splits=splits, console=Console(file=StringIO()))
+    return folder

@@ -1,30 +1,15 @@
 """int8 on trained weights: the demo's network, a few epochs on the digits."""
 
 from dataclasses import replace
-from io import StringIO
-from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
 from recnext.checkpoints import load
-from recnext.data.digits import CLASS_NAMES, Digits, write_folders
-from recnext.demo.run import demo_settings
+from recnext.data.digits import CLASS_NAMES, write_folders
 from recnext.errors import RecNextError
 from recnext.export import described, export_to, target
 from recnext.export.accuracy import calibration_batches, judge_on
-from recnext.training import Splits, train_classifier
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a trained run in `run`, and the digits in `data`."""
-    folder = tmp_path_factory.mktemp("digits")
-    write_folders(folder / "data")
-    splits = Splits(Digits("train"), Digits("val"), CLASS_NAMES, "digits")
-    train_classifier(demo_settings(folder / "run", epochs=3), splits=splits, console=Console(file=StringIO()))
-    return folder
 
 
 @pytest.mark.slow
