@@ -55,18 +55,19 @@ def test_a_run_leaves_what_is_needed(tmp_path, data, masks):
 
 
 def test_a_stopped_run_goes_on_exactly(tmp_path, data, monkeypatch):
-    run = {"workers": 0, "scale": (0.8, 1.2)}
+    run = {"batch_size": 2, "scale": (0.8, 1.2)}
     train_detector(settings(output=str(tmp_path / "whole"), **run), data=data)
     steps = {"asked": 0}
 
     def stops(self):
         steps["asked"] += 1
-        return steps["asked"] == 4  # in the second epoch or before its first evaluation
+        return steps["asked"] >= 2  # in mid-epoch
 
     with monkeypatch.context() as patch:
         patch.setattr(StopRequest, "__bool__", stops)
         stopped = train_detector(settings(output=str(tmp_path / "stopped"), **run), data=data)
     assert stopped.interrupted is not None
+    assert stopped.position == (0, 2)
     train_detector(settings(output=str(tmp_path / "stopped"), resume=True, **run), data=data)
     whole, resumed = (load(tmp_path / name / "last.safetensors").state_dict() for name in ("whole", "stopped"))
     assert all(torch.equal(resumed[key], value) for key, value in whole.items())
@@ -85,7 +86,7 @@ def test_starts_from_a_detector_of_other_classes(tmp_path, data):
     tuned = load(tmp_path / "later").state_dict()
     for key, value in start.state_dict().items():
         if "_predictor." not in key and "running" not in key and "num_batches" not in key:
-            torch.testing.assert_close(tuned[key], value, rtol=0, atol=1e-6)
+            torch.testing.assert_close(tuned[key], value, rtol=0, atol=1e-5)  # warm-up starts at 1e-6
     with pytest.raises(RecNextError, match=r"does not fit --channels"):
         train_detector(
             settings(output=str(tmp_path / "x"), channels=16, checkpoint=str(tmp_path / "start.safetensors")), data=data

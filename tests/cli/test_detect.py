@@ -1,0 +1,185 @@
+import json
+import os
+import shlex
+import subprocess
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cli.command import fails, run, run_json
+from detection.detectors import tiny
+from detection.runs import edit, write_data
+from recnext.checkpoints.metadata import save_checkpoint
+from recnext.cli.detect import next_commands
+from recnext.data.shapes import CLASS_NAMES
+from recnext.detection.checkpoint import describe
+from recnext.prediction.video import VideoReader, VideoWriter
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A detector that is sure of what it cannot know."""
+    model = tiny(num_classes=5, class_names=CLASS_NAMES, category_ids=(2, 5, 8, 11, 14), anchor_scale=4.0)
+    with torch.no_grad():
+        model.roi_heads.box_predictor.cls_score.bias[1] = 3.0
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_checkpoint(path, model.state_dict(), describe(model))
+    return path
+
+
+def test_train_leaves_a_run(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("recnext.training.loop.can_draw", lambda: False)
+    folder = tmp_path / "run"
+    small = ("--channels=8", "--box-features=16", "--mask-layers=1", "--proposals=20", "--roi-samples=16")
+    status, out, err = run(
+        capsys,
+        *("detect", "train", data, "--model", "test_recnext_m", "--image-size", 48, "--epochs", 1, *small),
+        *("--batch-size", 4, "--workers", 0, "--device", "cpu", "--output", folder),
+    )
+    assert status == 0, err
+    assert "Mask R-CNN on test_recnext_m from scratch" in out
+    assert "images without objects: left out" in out
+    assert "(0.0002 * batch / 16)" in out
+    assert "best box AP" in out
+    assert (folder / "best.safetensors").is_file()
+
+
+def test_eval_shows_coco_numbers(data, checkpoint, tmp_path, capsys):
+    facts = run_json(
+        capsys, "detect", "eval", data, checkpoint, "--workers", 0, "--device", "cpu", "--output", tmp_path
+    )
+    assert facts["images"] == 5
+    assert set(facts["box"]) == set(facts["mask"])
+    assert len(facts["box"]) == 12
+    assert facts["box"]["ap_large"] is None
+    detections = json.loads((tmp_path / "detections.json").read_text())
+    assert detections[0]["category_id"] == 2
+    assert detections[0]["segmentation"]["size"] == [48, 64]
+    assert (tmp_path / "per_class.csv").read_text().startswith("class,box_ap,box_ap50,mask_ap,mask_ap50\ndisc,")
+    status, out, _ = run(capsys, "detect", "eval", data, checkpoint, "--no-masks", "--workers", 0, "--device", "cpu")
+    assert status == 0
+    assert "AP at IoU .75" in out
+    assert "mask" not in out
+
+
+def test_eval_names_what_does_not_fit(data, checkpoint, tmp_path, capsys):
+    other = write_data(tmp_path / "other")
+    edit(other, "val", lambda content: content["categories"].append({"id": 99, "name": "star"}))
+    message = fails(capsys, "detect", "eval", other, checkpoint)
+    assert "tells 5 classes apart" in message
+    assert "has 6" in message
+    renamed = write_data(tmp_path / "renamed")
+    edit(renamed, "val", lambda content: content["categories"][1].update(name="star"))
+    assert "was trained on other classes" in fails(capsys, "detect", "eval", renamed, checkpoint)
+    assert "is no folder" in fails(capsys, "detect", "eval", tmp_path / "x", checkpoint, "--annotations", "a.json")
+
+
+def test_published_numbers_stand_beside_those_of_coco():
+    from recnext.cli.detect_tables import published_ap
+
+    assert published_ap({"classes": 80, "backbone": "recnext_m3"})["ap_box"] == 41.7
+    assert published_ap({"classes": 5, "backbone": "recnext_m3"}) is None
+    assert published_ap({"classes": 80, "backbone": "resnet50"}) is None
+
+
+def test_predict_draws_and_lists(data, checkpoint, tmp_path, capsys):
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    output = tmp_path / "out"
+    status, out, err = run(
+        capsys,
+        *("detect", "predict", data / "val", tmp_path / "broken.jpg", "--checkpoint", checkpoint),
+        *("--threshold", 0.3, "--output", output, "--device", "cpu"),
+    )
+    assert status == 1
+    assert "000001.jpg: disc 0." in out
+    assert "cannot read" in err
+    with Image.open(output / "000001.png") as drawn, Image.open(data / "val" / "000001.jpg") as image:
+        assert drawn.size == (5 * image.width, 5 * image.height)
+        assert np.asarray(drawn.resize(image.size, Image.Resampling.NEAREST)).std() > 0
+    records = json.loads((output / "detections.json").read_text())
+    assert {record["category"] for record in records} == {"disc"}
+    assert all(record["score"] >= 0.3 for record in records)
+    assert set(records[0]) == {"image_id", "file_name", "category", "category_id", "bbox", "score", "segmentation"}
+
+
+def test_predict_draws_videos(checkpoint, tmp_path, capsys):
+    pytest.importorskip("av")
+    frames = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), dtype=np.uint8)
+    with VideoWriter(tmp_path / "film.mp4", rate=Fraction(5)) as video:
+        for frame in frames:
+            video.write(frame)
+    status, out, _ = run(
+        capsys, "detect", "predict", tmp_path / "film.mp4", "--checkpoint", checkpoint, "--output", tmp_path / "out"
+    )
+    assert status == 0
+    assert "3 frames in" in out
+    with VideoReader(tmp_path / "out" / "film.mp4") as drawn:
+        assert [frame.shape for frame in drawn] == [(256, 256, 3)] * 3
+
+
+def test_mistakes_are_one_line(data, checkpoint, tmp_path, capsys):
+    assert "expected a score from 0 to 1" in fails(
+        capsys, "detect", "predict", data / "val", "--checkpoint", checkpoint, "--threshold", 2
+    )
+    assert "--max-size is 400" in fails(capsys, "detect", "train", data, "--max-size", 400)
+    assert "has no annotations of train" in fails(capsys, "detect", "train", tmp_path)
+    edit_me = write_data(tmp_path / "bad")
+    edit(edit_me, "train", lambda content: content["annotations"][3].update(category_id=77))
+    assert "annotations[3] (id 4): category_id 77 is unknown" in fails(capsys, "detect", "train", edit_me)
+
+
+def in_a_process(folder, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "recnext", "detect", *arguments],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_short_demo_leaves_everything(tmp_path, capsys, monkeypatch):
+    """The whole job, too short to learn much; the drawings are in `test_demo_reaches_the_promised_precision`."""
+    monkeypatch.setattr("recnext.training.loop.can_draw", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    status, printed, err = run(capsys, "detect", "demo", "--steps", 2, "--images", 10)
+    assert status == 0, err
+    assert "held-out box AP50" in printed
+    folder = tmp_path / "runs" / "detect_demo"
+    for name in ("best.safetensors", "samples.png", "evaluation/per_class.csv", "data/val/000001.jpg"):
+        assert (folder / name).is_file(), name
+    status, _, err = run(capsys, "detect", "demo", "--steps", 2, "--images", 10)
+    assert status == 0, err  # it replaces its own run
+    for command in next_commands(folder.relative_to(tmp_path)):
+        assert f"  {command}" in printed.splitlines()
+    (folder / "config.yaml").write_text("settings: {}\ndata: photos\n")
+    assert "holds a run on photos" in fails(capsys, "detect", "demo")
+
+
+@pytest.mark.slow
+def test_demo_reaches_the_promised_precision(tmp_path):
+    printed = in_a_process(tmp_path, "demo")
+    folder = tmp_path / "runs" / "detect_demo"
+    result = json.loads((folder / "evaluation" / "result.json").read_text())
+    assert result["box_ap50"] >= 60
+    assert result["fused"]["box_ap50"] == pytest.approx(result["box_ap50"], abs=1)
+    assert f"{result['box_ap50']:.2f} %" in printed
+    for name in ("samples", "curves"):
+        with Image.open(folder / f"{name}.png") as image:
+            assert min(image.size) > 300
+    commands = [line.strip() for line in printed.splitlines() if line.startswith("  recnext detect")]
+    assert commands == list(next_commands(folder.relative_to(tmp_path)))
+    for command in commands:
+        in_a_process(tmp_path, *shlex.split(command)[2:])
+    assert (folder / "predictions" / "detections.json").is_file()
