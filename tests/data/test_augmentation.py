@@ -2,17 +2,20 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_sample_images
 from timm.data.auto_augment import AugmentOp, AutoAugment, RandAugment
 from timm.data.random_erasing import RandomErasing
 from torchvision import transforms
 
 from recnext.data import Augmentation, Batch, ImagePreparation, normalise, prepare_batch
 from recnext.data.erasing import choose_box, erase
+from recnext.data.resizing import TorchResizedCrop
 from recnext.data.sampling import seed_everything
 from recnext.errors import RecNextError
 
@@ -75,6 +78,22 @@ def test_three_augment_chooses_one_of_solarise_grey_and_blur_and_keeps_the_jitte
             seen["blur"] += 1
     assert set(seen) == {"solarise", "grey", "blur"}
     assert min(seen.values()) > 8
+
+
+def test_fast_resize_takes_the_same_crops_and_all_but_the_same_pixels():
+    image = Image.fromarray(load_sample_images().images[0])  # a real photograph
+    for size, augmentation in ((224, PUBLISHED), (64, Augmentation())):
+        exact, fast = (steps(size, replace(augmentation, fast_resize=value))[0] for value in (False, True))
+        assert isinstance(fast, TorchResizedCrop)
+        for number in range(6):
+            seed_everything(number)
+            expected = np.asarray(exact(image)).astype(int)
+            after = random.random()
+            seed_everything(number)
+            difference = abs(np.asarray(fast(image)).astype(int) - expected)
+            assert random.random() == after
+            assert difference.max() <= 2
+            assert (difference > 0).mean() < 0.02
 
 
 def test_no_jitter_and_no_flip_leave_the_crop_alone():

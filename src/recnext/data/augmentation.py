@@ -28,6 +28,8 @@ class Augmentation:
         erase_prob: probability of overwriting a rectangle of 1/50 to 1/3 of the normalised image.
         erase_mode: "pixel" fills it with normal noise, "color" with one normal colour, "zero" with zeros.
         repeats: augmented copies of an image in an epoch, which then sees 1/repeats of the images.
+        fast_resize: resize crops with torch in place of Pillow: a fifth less work an image, 0.3 % of the values
+            differ by a level or two of 255.
 
     Raises:
         RecNextError: a value outside its range, or a policy that does not exist.
@@ -41,6 +43,7 @@ class Augmentation:
     erase_prob: float = 0.0
     erase_mode: EraseMode = "pixel"
     repeats: int = 1
+    fast_resize: bool = False
 
     def __post_init__(self) -> None:
         self._require("crop_scale", 0 < self.crop_scale <= 1, "a share above 0, at most 1")

@@ -39,12 +39,19 @@ def collate(samples: Sequence[KeyedSample]) -> Batch:
     """Stacks what could be read."""
     kept = [sample for sample in samples if sample.image is not None]
     return Batch(
-        torch.stack([sample.image for sample in kept if sample.image is not None])
-        if kept
-        else torch.empty(0, 3, 1, 1, dtype=torch.uint8),
+        _stacked([sample.image for sample in kept if sample.image is not None]),
         torch.tensor([sample.label for sample in kept], dtype=torch.int64),
         tuple(sample.unreadable for sample in samples if sample.unreadable is not None),
         tuple(sample.name for sample in kept),
         torch.tensor([sample.key.position for sample in kept], dtype=torch.int64),
         samples[0].key.epoch,
     )
+
+
+def _stacked(images: Sequence[Tensor]) -> Tensor:
+    """(N, 3, H, W) in the images' own memory format: those from Pillow have their channels last."""
+    if not images:
+        return torch.empty(0, 3, 1, 1, dtype=torch.uint8)
+    if images[0].is_contiguous():
+        return torch.stack(tuple(images))
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)

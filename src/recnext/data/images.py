@@ -25,7 +25,8 @@ def read_image(file: Union[str, IO[bytes]], *, grey: bool = False) -> Image.Imag
     try:
         with Image.open(file) as image:
             image.load()
-            return _upright(image).convert("L" if grey else "RGB")
+            upright, mode = _upright(image), "L" if grey else "RGB"
+            return upright if upright.mode == mode else upright.convert(mode)
     except FileNotFoundError:
         raise UnreadableImageError("no such file") from None
     except Image.UnidentifiedImageError:
@@ -37,7 +38,7 @@ def read_image(file: Union[str, IO[bytes]], *, grey: bool = False) -> Image.Imag
 
 def _upright(image: Image.Image) -> Image.Image:
     """Turned as its EXIF orientation says, in 8 bits a channel, without transparency."""
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bits(image)
     if "A" in image.getbands() or "transparency" in image.info:

@@ -13,6 +13,7 @@ from torchvision import transforms
 from .augmentation import Augmentation
 from .batch import Batch
 from .erasing import erase
+from .resizing import TorchResizedCrop
 
 SMALL_IMAGE = 32  # up to this size images are cropped with padding, as is usual for CIFAR, not zoomed into
 
@@ -72,6 +73,10 @@ class ImagePreparation:
                 transforms.Resize(self.size, interpolation=transforms.InterpolationMode(self.interpolation)),
                 transforms.RandomCrop(self.size, padding=max(self.size) // 8),
             ]
+        elif chosen.fast_resize and self.interpolation in ("bicubic", "bilinear"):
+            transform.transforms[0] = TorchResizedCrop(
+                self.size, scale=(chosen.crop_scale, 1.0), ratio=chosen.crop_ratio, interpolation=self.interpolation
+            )
         return transform
 
 

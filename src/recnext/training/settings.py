@@ -46,6 +46,7 @@ class TrainSettings(LoopSettings):
         erase_prob: probability of overwriting a random rectangle of a training image.
         erase_mode: what with: pixel (noise), color or zero.
         repeats: augmented copies of an image in an epoch, which then sees 1/repeats of the images.
+        fast_resize: resize crops with torch: a fifth less work an image, 0.3 % of the values a level or two apart.
         mixup: alpha of mixup; 0 for none.
         cutmix: alpha of cutmix; 0 for none.
         mix_prob: probability that a batch is mixed.
@@ -72,6 +73,7 @@ class TrainSettings(LoopSettings):
     erase_prob: float = 0.0
     erase_mode: EraseMode = "pixel"
     repeats: int = 1
+    fast_resize: bool = False
     mixup: float = 0.0
     cutmix: float = 0.0
     mix_prob: float = 1.0
@@ -125,6 +127,7 @@ class TrainSettings(LoopSettings):
             erase_prob=self.erase_prob,
             erase_mode=self.erase_mode,
             repeats=self.repeats,
+            fast_resize=self.fast_resize,
         )
 
     @property
