@@ -50,12 +50,12 @@ def test_four_maps_of_a_batch_in_float16(tmp_path: Path) -> None:
 
 
 def test_pixels_in_probabilities_out(tmp_path: Path) -> None:
-    made = exported(tmp_path, "test_recnext_m", preprocess=True, class_names=("a", "b", "c", "d", "e"))
+    made = exported(tmp_path, "test_recnext_m", preprocess=True, class_names=("Käfer", "b", "c", "d", "e"))
     assert made.comparisons[0].relative < 1e-4
     assert (made.contents.inputs[0].dtype, made.contents.inputs[0].shape) == ("uint8", (1, 56, 72, 3))
     (probabilities,) = ExecuTorch().load(made.path, threads=1)(np.full((1, 56, 72, 3), 7, np.uint8))
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
-    assert "Käfer" not in ExecuTorch().header(made.path)["recnext.class_names"]
+    assert "Käfer" in ExecuTorch().header(made.path)["recnext.class_names"]
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 2e-6), ("fp16", 5e-3)])
@@ -68,6 +68,8 @@ def test_core_ml_inside(precision: str, limit: float, tmp_path: Path) -> None:
     assert made.unproved == "program checked, not run on Apple hardware"
     assert made.latency_ms is None
     assert made.path.name.endswith("_coreml.pte")
+    with pytest.raises(RecNextError, match="cannot run here: its delegate is Core ML"):
+        ExecuTorch().load(made.path)
 
 
 @full_depth

@@ -52,7 +52,7 @@ class ExecuTorch(Target):
 
     @property
     def unproved(self) -> str:  # type: ignore[override]
-        """Of the spec that was checked last: Core ML cannot run here."""
+        """Of the spec that was checked last."""
         return CoreMl.unproved if self._apple else ""
 
     def check(self, spec: ExportSpec) -> None:
@@ -85,8 +85,11 @@ class ExecuTorch(Target):
 
     def load(self, path: Path, *, threads: Optional[int] = None) -> FileRunner:
         self.require()
-        backends = {backend for backend, _ in _delegates(_program(path))}
-        return _evaluated(path) if _CORE_ML in backends else _executed(path, threads)
+        if _CORE_ML not in {backend for backend, _ in _delegates(_program(path))}:
+            return _executed(path, threads)
+        if not self._apple:  # it is to be used, not to be proved
+            raise RecNextError(f"{path.name} cannot run here: its delegate is Core ML, for Apple devices")
+        return _evaluated(path)
 
     def contents(self, path: Path) -> Contents:
         self.require()
