@@ -94,7 +94,10 @@ def test_mistakes_are_one_line(weights, tmp_path, capsys):
         ((tmp_path / "gone.pth",), "no network is called"),
         (("recnext_mm1",), "did you mean"),
         ((weights, "--to=torch", "--size=64", "--validate", tmp_path / "none"), "does not exist"),
-        ((weights, "--to=torch", "--size=64", "--features", "--validate", tmp_path), "maps have none"),
+        (
+            (weights, "--to=torch", "--size=64", "--features", "--validate", tmp_path),
+            "cannot be measured on maps",
+        ),
     ):
         assert message in fails(capsys, "export", *arguments)
     damaged = tmp_path / "damaged.safetensors"

@@ -2,7 +2,6 @@
 
 import json as jsonlib
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -16,8 +15,8 @@ from recnext.checkpoints.reading import read_weights
 from recnext.cli.checks import require_at_least
 from recnext.cli.info import parse_size
 from recnext.errors import RecNextError
-from recnext.export import Exported, ExportSpec, described, export_to, targets
-from recnext.export.accuracy import CALIBRATION, calibration_batches, judge_on
+from recnext.export import Exported, export, targets
+from recnext.export.accuracy import CALIBRATION
 from recnext.export.report import lines, table
 from recnext.export.spec import PRECISIONS
 
@@ -79,36 +78,13 @@ def run(
         json: print JSON instead of a table.
     """
     require_at_least(1, batch=batch, images=images, threads=threads)
-    chosen = targets([part.strip() for part in to.split(",") if part.strip()])
+    chosen = [part.strip() for part in to.split(",") if part.strip()]
+    for target in targets(chosen):  # before weights are read
+        target.require()
     precisions = _precisions(precision)
     if "int8" in precisions and calibrate is None:
         raise RecNextError("int8 needs images to calibrate on: add --calibrate FOLDER")
-    for target in chosen:
-        target.require()
-    network, source = _network(model, checkpoint, pretrained=pretrained, ema=ema, features=features)
-    spec = described(
-        network,
-        name=name,
-        size=parse_size(size) if size else None,
-        batch=batch,
-        dynamic_batch=dynamic,
-        dynamic_size=dynamic,
-        preprocess=with_preprocess,
-        opset=opset,
-        compression=weights,
-        delegate=delegate,
-    )
-    jobs = [(target, replace(spec, precision=kind)) for kind in precisions for target in chosen]
-    if validate is not None and not spec.classifier:
-        raise RecNextError("--validate measures accuracy, and maps have none: leave it or --features out")
-    judge = None if validate is None else judge_on(network, validate, limit=max_loss, source=source)
-    if "int8" in precisions:
-        assert calibrate is not None
-        batches = calibration_batches(calibrate, spec, images=images)
-        jobs = [(t, replace(s, calibration=batches) if s.precision == "int8" else s) for t, s in jobs]
-    for target, asked in jobs:
-        target.check(target.possible(asked))
-    made: list[Exported] = []
+    network = _network(model, checkpoint, pretrained=pretrained, ema=ema, features=features)
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -117,13 +93,29 @@ def run(
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as progress:
-        bar = progress.add_task("")
-        for target, asked in jobs:
-            progress.update(bar, description=f"{target.name} {asked.precision}")
-            possible = target.possible(asked)
-            judged = None if judge is None else judge(possible)
-            made.append(export_to(target, network, possible, output, threads=threads, judge=judged))
-    _show(made, spec, output, json=json)
+        bar = progress.add_task("reading")
+        made = export(
+            network,
+            output,
+            to=chosen,
+            precisions=precisions,
+            calibrate=calibrate,
+            images=images,
+            validate=validate,
+            max_loss=max_loss,
+            threads=threads,
+            progress=lambda what: progress.update(bar, description=what),
+            name=name,
+            size=parse_size(size) if size else None,
+            batch=batch,
+            dynamic_batch=dynamic,
+            dynamic_size=dynamic,
+            preprocess=with_preprocess,
+            opset=opset,
+            compression=weights,
+            delegate=delegate,
+        )
+    _show(made, output, json=json)
     return int(any(item.problem for item in made))
 
 
@@ -134,19 +126,16 @@ def _precisions(text: str) -> list[str]:
     return found
 
 
-def _network(
-    model: str, checkpoint: Optional[str], *, pretrained: bool, ema: bool, features: bool
-) -> tuple[nn.Module, str]:
-    """What to export, and what to call its weights."""
+def _network(model: str, checkpoint: Optional[str], *, pretrained: bool, ema: bool, features: bool) -> nn.Module:
+    """What to export."""
     options: dict[str, Any] = {"ema": ema, "features_only": features}
     if checkpoint is None and Path(model).exists():
         detector = _detector_backbone(model)
-        return (detector, model) if detector is not None else (load(checkpoint=model, **options), model)
+        return load(checkpoint=model, **options) if detector is None else detector
     check_name(model)
     if checkpoint is None and not pretrained:
         print(f"recnext: {model} has random weights: good for measuring speed only", file=sys.stderr)
-    network = load(model, checkpoint=checkpoint, pretrained=pretrained, **options)
-    return network, checkpoint or model
+    return load(model, checkpoint=checkpoint, pretrained=pretrained, **options)
 
 
 def _detector_backbone(checkpoint: str) -> Optional[nn.Module]:
@@ -167,7 +156,7 @@ def _detector_backbone(checkpoint: str) -> Optional[nn.Module]:
     return backbone
 
 
-def _show(made: list[Exported], spec: ExportSpec, output: Path, *, json: bool) -> None:
+def _show(made: list[Exported], output: Path, *, json: bool) -> None:
     if json:
         print(jsonlib.dumps([item.to_json() for item in made], indent=1, ensure_ascii=False))
         return

@@ -1,5 +1,6 @@
 """Networks as files for other runtimes, each proved against the original before it appears."""
 
+from .api import export
 from .job import export_to
 from .network import described
 from .report import Exported
@@ -14,6 +15,7 @@ __all__ = [
     "Port",
     "Target",
     "described",
+    "export",
     "export_to",
     "target",
     "targets",
