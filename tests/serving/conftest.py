@@ -14,7 +14,7 @@ from serving.running import running
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> Path:
-    return train_digits(tmp_path_factory.mktemp("served"))
+    return train_digits(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")

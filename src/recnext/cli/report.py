@@ -1,5 +1,6 @@
 """`recnext report`."""
 
+import sys
 from pathlib import Path
 from typing import Optional
 
@@ -46,7 +47,8 @@ def run(
     if not path.parent.is_dir():
         raise RecNextError(f"cannot write {path}: there is no folder {path.parent}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("", total=None)
 
         def on_progress(what: str, done: int, total: Optional[int]) -> None:
@@ -65,5 +67,5 @@ def run(
             on_progress=on_progress,
         )
     write_atomically(path, page.encode())
-    Console().print(f"{path}, {len(page) / 2**20:.1f} MiB", highlight=False, soft_wrap=True)
+    Console().print(f"{path}, {len(page) / 2**10:.0f} KiB", highlight=False, soft_wrap=True)
     return 0

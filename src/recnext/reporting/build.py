@@ -169,7 +169,7 @@ def _page(files: RunFiles, found: _Findings) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda share, digits=1: f"{100 * share:.{digits}f} %"
+    environment.filters["percent"] = lambda share, digits=1: f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
     unit, charts = curves(files.records)
     measured = found.measured
     return environment.get_template("report.html").render(
@@ -224,6 +224,9 @@ def _facts(files: RunFiles, found: _Findings) -> list[tuple[str, str]]:
         ("trained for", _duration(seconds)),
         ("training speed", f"{sum(speed) / len(speed):,.0f} images/s"),
     ]
+    memory = [record["peak_memory_mib"] for record in records if record.get("peak_memory_mib")]
+    if memory:
+        facts.append(("peak memory", f"{max(memory):,.0f} MiB"))
     if "parameters" in config:
         facts.append(("parameters", f"{config['parameters'] / 1e6:.2f} M"))
     if "train_images" in config:

@@ -22,7 +22,7 @@ _CHARTS = (
     ("Training speed, images per second", (("images_per_second", "images per second"),), True),
 )
 _PLOTTED = {key for _, lines, _ in _CHARTS for key, _ in lines}
-_NOT_PLOTTED = {"epoch", "step", "seconds", "unreadable"}
+_NOT_PLOTTED = {"epoch", "step", "seconds", "unreadable", "peak_memory_mib"}
 _OTHERS = 6  # further metrics that get a chart
 
 
