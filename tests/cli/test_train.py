@@ -14,6 +14,7 @@ TINY = ["--model=test_recnext_m", "--image-size=32", "--epochs=1", "--batch-size
 @pytest.fixture(autouse=True)
 def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("recnext.training.loop.can_draw", lambda: False)  # drawing takes longer than the run
 
 
 @pytest.fixture(scope="module")

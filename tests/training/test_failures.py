@@ -39,6 +39,9 @@ def test_nan_stops_before_the_step_keeps_the_last_epoch_and_names_the_images(tra
     report = json.loads((tmp_path / "run" / "diverged.json").read_text())
     assert report == {"epoch": 1, "step": 1, "batches": [{"process": 0, "loss": "nan", "files": list(calls[-1])}]}
     assert all(os.path.exists(name) for name in calls[-1])
+    monkeypatch.undo()
+    train(tmp_path / "run", resume=True)
+    assert not (tmp_path / "run" / "diverged.json").exists()
 
 
 def test_nan_before_the_first_save_says_so(train, tmp_path, monkeypatch):

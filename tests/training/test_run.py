@@ -136,3 +136,16 @@ def test_fine_tuning_starts_from_the_weights_and_keeps_them_where_they_fit(train
     train(tmp_path / "tuned", checkpoint=str(run_folder), epochs=1)
     best = load_file(run_folder / "best.safetensors")
     assert all(torch.equal(started[key], best[key]) for key in best)
+
+
+def test_a_compiled_network_trains_and_is_saved_under_its_own_names(train, run_folder, tmp_path, monkeypatch):
+    """Traced but not built: building takes a minute."""
+    original = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: original(model, backend="eager"))
+    train(tmp_path / "run", compile=True, ema=True, lr=0.01, epochs=1)
+    first, second = (load_file(folder / "last.safetensors") for folder in (run_folder, tmp_path / "run"))
+    assert list(first) == list(second)
+    records = [
+        json.loads((folder / "metrics.jsonl").read_text().splitlines()[0]) for folder in (run_folder, tmp_path / "run")
+    ]
+    assert records[1]["train_loss"] == pytest.approx(records[0]["train_loss"], rel=0.2)  # another schedule

@@ -12,10 +12,8 @@ from accelerate.utils import gather_object
 
 from recnext.errors import RecNextError
 
-from .run_folder import RunFolder
+from .run_folder import REPORT, RunFolder
 from .task import LoadedBatch
-
-REPORT = "diverged.json"
 
 
 def stop_diverged(

@@ -25,6 +25,7 @@ from recnext.errors import RecNextError
 
 from .loop_settings import Resume
 
+REPORT = "diverged.json"  # of a session that ended with a NaN
 Record = dict[str, Any]
 
 
@@ -60,6 +61,7 @@ class RunFolder:
             raise RecNextError(f"{self.path} holds no run to resume: check --output, or leave out --resume")
         if self.writer:
             self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / REPORT).unlink(missing_ok=True)
         return started
 
     def has_state(self) -> bool:
