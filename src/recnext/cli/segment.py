@@ -54,6 +54,7 @@ def train(data: str, **settings: Any) -> int:
 
 def evaluation(
     data: str,
+    *,
     checkpoint: str,
     backbone: Optional[str] = None,
     ema: bool = False,
@@ -192,7 +193,7 @@ def predict(
     return int(bool(unreadable))
 
 
-def demo(output: str = "runs/segment_demo", epochs: int = 24) -> int:
+def demo(output: str = "runs/segment_demo", epochs: int = 11) -> int:
     """Trains a narrow segmenter on synthetic scenes, evaluates it, folds its BatchNorms and draws predictions.
 
     Args:
@@ -224,9 +225,8 @@ def _line(result: dict[str, Any]) -> str:
 
 
 def _progress(console: Console, text: str) -> Progress:
-    return Progress(
-        TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
-    )
+    columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 run = {"train": train, "eval": evaluation, "predict": predict, "demo": demo}

@@ -27,7 +27,7 @@ from .settings import SegmentSettings
 from .training import train_segmenter
 
 SIZE = 96
-_SCENES = ShapeCollection(train=240, val=60, size=(SIZE, SIZE))
+_SCENES = ShapeCollection(train=600, val=60, size=(SIZE, SIZE))
 _DRAWN = 8  # held-out scenes in samples.png
 _ENLARGED = 2
 
@@ -51,12 +51,12 @@ class SegmentDemo:
     class_names: tuple[str, ...]
 
 
-def demo_settings(output: Path, *, epochs: int = 24) -> SegmentSettings:
+def demo_settings(output: Path, *, epochs: int = 11) -> SegmentSettings:
     """A narrow RecNeXt-M with a narrow Semantic FPN, from scratch.
 
     Args:
         output: run folder.
-        epochs: of 30 steps.
+        epochs: of 75 steps.
     """
     return SegmentSettings(
         model="recnext_m0",
@@ -77,7 +77,7 @@ def demo_settings(output: Path, *, epochs: int = 24) -> SegmentSettings:
     )
 
 
-def run_demo(output: Path, *, epochs: int = 24, console: Console) -> SegmentDemo:
+def run_demo(output: Path, *, epochs: int = 11, console: Console) -> SegmentDemo:
     """Draws scenes, trains, evaluates, folds; leaves data, run folder and pictures in `output`.
 
     Args:

@@ -90,7 +90,7 @@ class Segmenter:
         """Segments files and addresses, in order; what cannot be read is told and left out."""
         for name in names:
             try:
-                pixels = np.asarray(open_image(name))
+                pixels = np.array(open_image(name))
             except UnreadableImageError as error:
                 yield Unreadable(name, str(error))
             else:
