@@ -4,39 +4,43 @@ import multiprocessing
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from recnext.errors import RecNextError
-from recnext.training import train_on_folders
+from recnext.training import TrainingResult, train_on_folders
 
 
-def start(settings: Any, *, data: Path, ranks: int = 1, **options: Any) -> list[multiprocessing.Process]:
-    """The run in `ranks` processes that know each other as torchrun's do; their exit codes are 128 + the signal that
-    asked them to stop, 2 for a user's mistake, or 0."""
+def start(settings: Any, *, data: Path, ranks: int = 1) -> list[multiprocessing.Process]:
+    """A run on `data` in `ranks` processes; see `fork`."""
+    return fork(lambda: train_on_folders(settings, data=data), ranks=ranks)
+
+
+def fork(run: Callable[[], TrainingResult], *, ranks: int) -> list[multiprocessing.Process]:
+    """Processes that know each other as torchrun's do. Their exit codes are 128 + the signal that asked them to stop,
+    2 for a user's mistake, or 0."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    context = multiprocessing.get_context("fork")
     processes = []
     for rank in range(ranks):
         environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_PORT": port}
         environment["MASTER_ADDR"] = "127.0.0.1"
-        processes.append(
-            context.Process(target=_train, args=(settings, data, environment if ranks > 1 else {}, options))
-        )
+        arguments = (run, environment if ranks > 1 else {})
+        processes.append(multiprocessing.get_context("fork").Process(target=_run, args=arguments))
         processes[-1].start()
     return processes
 
 
-def _train(settings: Any, data: Path, environment: dict[str, str], options: dict[str, Any]) -> None:
+def _run(run: Callable[[], TrainingResult], environment: dict[str, str]) -> None:
     os.environ.update(environment)
     os.setpgid(0, 0)
     torch.set_num_threads(1)
     try:
-        result = train_on_folders(settings, data=data, **options)
+        result = run()
     except RecNextError:
         os._exit(2)
     os._exit(128 + result.interrupted if result.interrupted is not None else 0)

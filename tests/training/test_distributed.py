@@ -8,8 +8,10 @@ import sys
 import pytest
 import torch
 
-from recnext.checkpoints import load
+from recnext.checkpoints import load, save
 from recnext.evaluation.classifier import evaluate_classifier, open_for, preparation_of
+from training.processes import finish, start
+from training.runs import settings
 
 
 @pytest.mark.slow
@@ -47,3 +49,17 @@ def test_two_processes_train_one_model_and_evaluate_each_image_once(digit_folder
     assert alone.images == 39
     assert last["top1"] == pytest.approx(alone.top1, abs=1e-4)
     assert last["val_loss"] == pytest.approx(alone.loss, rel=1e-4)
+
+
+def test_a_frozen_backbone_thaws_on_both_ranks(digit_folders, tmp_path):
+    path = save(load("test_recnext_m", num_classes=10), tmp_path / "start.safetensors")
+    options = {"checkpoint": str(path), "epochs": 2, "freeze_epochs": 1, "accumulate": 2, "batch_size": 4, "keep": 2}
+    assert finish(start(settings(output=str(tmp_path / "run"), **options), data=digit_folders, ranks=2)) == [0, 0]
+    before = load(checkpoint=path).state_dict()
+    frozen, thawed = (
+        torch.load(tmp_path / "run" / "states" / f"epoch_000{epoch}.pt", weights_only=True)["model"] for epoch in (1, 2)
+    )
+    changed = {key for key in before if not torch.equal(before[key], frozen[key])}
+    assert changed
+    assert all(key.startswith("head") for key in changed)
+    assert not torch.equal(before["stem.stem.0.conv.weight"], thawed["stem.stem.0.conv.weight"])

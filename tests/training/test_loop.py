@@ -1,6 +1,7 @@
 """The loop with a task of another kind: its own batches, a run counted in steps, a regression."""
 
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from recnext.training import LoopSettings, fit
 from recnext.training.engine import make_accelerator
 from recnext.training.loop import _Loop
 from recnext.training.run_folder import RunFolder
+from training.processes import finish, fork
 
 
 class Points(NamedTuple):
@@ -63,14 +65,16 @@ def loader(batch_size, *, samples=24):
         def __len__(self):
             return samples
 
-    return DataLoader(Keys(), batch_sampler=TrainBatches(samples, batch_size=batch_size), collate_fn=collate)
+    place = {name: int(os.environ.get(name.upper(), default)) for name, default in (("rank", 0), ("world_size", 1))}
+    order = TrainBatches(samples, batch_size=batch_size, **place)
+    return DataLoader(Keys(), batch_sampler=order, collate_fn=collate)
 
 
 def run(folder: Path, task=None, *, resume=False, samples=24, head=None, **changes):
     defaults = {"batch_size": 4, "device": "cpu", "channels_last": False, "lr": 0.05, "output": str(folder)}
     settings = LoopSettings(**{**defaults, **changes})
     accelerator = make_accelerator(device="cpu")
-    place = RunFolder(folder)
+    place = RunFolder(folder, writer=accelerator.is_main_process)
     folder.mkdir(exist_ok=True)
     task = task or Line()
     return task, fit(
@@ -131,6 +135,24 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path):
         weights.append(torch.cat([parameter.detach().flatten() for parameter in task.model.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(weights[2], weights[0], rtol=1e-4, atol=1e-5)
+
+
+def test_two_ranks_learn_what_one_does_with_both_batches(tmp_path):
+    """Gradients are averaged over processes, once a step, whatever is accumulated."""
+
+    def trained(folder, batch_size):
+        task = Line()
+        task.model[1] = nn.Identity()
+        return run(folder, task, epochs=2, batch_size=batch_size, accumulate=2)[1]
+
+    assert finish(fork(lambda: trained(tmp_path / "two", 2), ranks=2)) == [0, 0]
+    trained(tmp_path / "one", 4)
+    one, two = (torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("one", "two"))
+    for key, value in one["model"].items():
+        torch.testing.assert_close(two["model"][key], value, rtol=1e-5, atol=1e-6)
+    for left, right in zip(one["records"], two["records"], strict=True):
+        assert left["train_loss"] == pytest.approx(right["train_loss"], rel=1e-5)
+        assert left["step"] == right["step"]
 
 
 def test_more_batches_to_accumulate_than_an_epoch_has(tmp_path):
