@@ -17,7 +17,7 @@ from recnext.analysis.grad_cam import class_activation_maps, default_stage
 from recnext.analysis.levels import Decomposition, decompose_network, radial_power, recursive_mixers
 from recnext.checkpoints import load
 from recnext.cli.checks import SMALLEST_IMAGE, require_at_least
-from recnext.cli.explain_plots import draw_classes, draw_levels
+from recnext.cli.explain_plots import draw_classes, draw_levels, percent
 from recnext.cli.pictures import open_named, progress_bar, resize_network
 from recnext.data import normalise
 from recnext.devices import choose_device
@@ -108,11 +108,12 @@ def run(
         levels = _levels(network, x, block=block, channel=channel)
         bar.advance(task)
 
+    name = image.rstrip("/").rpartition("/")[2]
     output.mkdir(parents=True, exist_ok=True)
-    draw_classes(output / "grad_cam.png", pixels, heat, chosen, f"{image}, Grad-CAM of stage {where}")
+    draw_classes(output / "grad_cam.png", pixels, heat, chosen, f"{name}, Grad-CAM of stage {where}")
     if levels is not None:
         shown = _busiest(levels.parts) if channel is None else channel
-        draw_levels(output / "levels.png", levels, channel=shown, caption=f"{image}, {levels.block}, channel {shown}")
+        draw_levels(output / "levels.png", levels, channel=shown, caption=f"{name}, {levels.block}, channel {shown}")
     if json:
         print(jsonlib.dumps(_report(image, chosen, heat, where, levels), indent=1, ensure_ascii=False))
     else:
@@ -222,6 +223,6 @@ def _print(chosen: Sequence[ClassScore], heat: Tensor, levels: Optional[Levels],
     ):
         total = float(power.sum())
         mean = f"{float((frequencies * power).sum()) / total:.3f}" if total > 0 else "-"
-        rows.add_row(str(part.level), "x".join(map(str, part.feature.shape[1:])), f"{share:.1%}", mean)
+        rows.add_row(str(part.level), "x".join(map(str, part.feature.shape[1:])), percent(share), mean)
     rows.caption = "mean frequency: of the term, weighed by power, in cycles per position"
     console.print(rows)

@@ -50,6 +50,12 @@ def draw_classes(path: Path, pixels: Tensor, heat: Tensor, classes: Sequence[Cla
         drawing.supxlabel(caption, fontsize=7, color="#666666")
 
 
+def percent(share: float) -> str:
+    """With one digit, and no sign before a zero."""
+    text = f"{100 * share:.1f}"
+    return f"{text.removeprefix('-') if float(text) == 0 else text}%"
+
+
 def _short(name: str) -> str:
     name = name.partition(",")[0]
     return name if len(name) <= 26 else f"{name[:25]}…"
@@ -79,7 +85,7 @@ def draw_levels(path: Path, levels: "Levels", *, channel: int, caption: str) -> 
             height, width = part.feature.shape[-2:]
             feature.set_title(f"level {part.level}", color=COLOURS[column % len(COLOURS)])
             feature.set_xlabel(f"{height}x{width}", fontsize=7.5)
-            added.set_xlabel(f"{share:.1%} of the variance", fontsize=7.5)
+            added.set_xlabel(f"{percent(share)} of the variance", fontsize=7.5)
         panels[0, 0].set_ylabel("feature")
         panels[1, 0].set_ylabel("adds")
         _signed(panels[1, count], parts.output[0, channel])
@@ -124,8 +130,7 @@ def _shares(axes: Any, levels: "Levels") -> None:
         up = [u + max(value, 0) for u, value in zip(up, values, strict=True)]
         down = [d + min(value, 0) for d, value in zip(down, values, strict=True)]
     axes.axhline(0, color="#333333", lw=0.7)
-    names = list(levels.shares)
-    axes.axvline(names.index(levels.block), color="#333333", lw=0.7, ls=":")
+    axes.plot(list(levels.shares).index(levels.block), 1.05, "v", color="#333333", markersize=5)
     axes.set_xticks([])
-    axes.set_xlabel("blocks, first to last (dotted: the one above)")
+    axes.set_xlabel("blocks, first to last (the mark: the one above)")
     axes.set_title("share of each level in every block")
