@@ -25,6 +25,11 @@ def test_a_network_describes_itself():
     assert json.loads(header["recnext.class_names"]) == ["ant", "bee", "cat"]
 
 
+def test_networks_of_1000_classes_have_imagenets_names():
+    assert "tench" in described(load("test_recnext_m"), size=(32, 32)).class_names[0]
+    assert described(load("test_recnext_m", num_classes=12), size=(32, 32)).class_names is None
+
+
 def test_a_backbone_has_four_outputs_and_no_classes():
     spec = described(load("test_recnext_m", features_only=True), size=(64, 64), preprocess=True)
     assert spec.outputs == ("features_0", "features_1", "features_2", "features_3")

@@ -1,4 +1,5 @@
 import json
+import tempfile
 
 import numpy as np
 import onnx
@@ -125,3 +126,13 @@ def test_a_file_that_is_wrong_or_failed_leaves_nothing(tiny, tmp_path):
     assert not (tmp_path / "new").exists()
     with pytest.raises(RecNextError, match="is a file: expected a folder"):
         export_to(target("torch"), tiny, spec, old)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tiny, tmp_path, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(OSError, match="Permission denied: give another folder, --output") as caught:
+        export_to(target("torch"), tiny, described(tiny, size=(64, 64)), tmp_path)
+    assert caught.value.filename == str(tmp_path)

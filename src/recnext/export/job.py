@@ -97,11 +97,11 @@ def _beside(folder: Path) -> Iterator[Path]:
     if folder.exists() and not folder.is_dir():
         raise RecNextError(f"{folder} is a file: expected a folder to export into")
     made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}: give another --output", str(folder)) from None
+        raise OSError(error.errno, f"{error.strerror}: give another folder, --output", str(folder)) from None
     try:
         yield temporary
     finally:

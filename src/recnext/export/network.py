@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
-from timm.data import resolve_model_data_config
+from timm.data import ImageNetInfo, resolve_model_data_config
 from torch import Tensor, nn
 
 from recnext.errors import RecNextError
@@ -15,6 +15,9 @@ from recnext.fusion import fuse
 from .preprocess import Plain, plain, with_preprocess
 from .proof import Reference
 from .spec import ExportSpec
+
+IMAGENET = 1000
+"""Classes of ImageNet-1k: a network of as many that names none has those, as in prediction."""
 
 
 def exportable(network: nn.Module) -> nn.Module:
@@ -56,8 +59,11 @@ def described(network: nn.Module, **choices: Any) -> ExportSpec:
         known |= {"channels": channels, "size": tuple(data["input_size"][1:])}
         known |= {key: data[key] for key in ("crop_pct", "interpolation")}
         known |= {key: _per_channel(data[key], channels) for key in ("mean", "std")}
+        classes = getattr(network, "num_classes", 0)
         names = config.get("label_names")
-        if names is not None and len(names) == getattr(network, "num_classes", -1):
+        if names is None and classes == IMAGENET:
+            names = ImageNetInfo().label_descriptions()
+        if names is not None and len(names) == classes:
             known["class_names"] = tuple(names)
     known |= {key: value for key, value in choices.items() if value is not None}
     spec = ExportSpec(**known)

@@ -19,8 +19,7 @@ _FLOAT32 = "_float32.onnx"
 def quantised(proto: "onnx.ModelProto", spec: ExportSpec, folder: Path) -> "onnx.ModelProto":
     """Weights in int8 per channel, of 7 bits; activations in uint8 per tensor.
 
-    Processors with AVX2 but without VNNI add two products in 16 bits, which saturate with weights of 8 bits: on the
-    digits that made the error five times as large.
+    Processors with AVX2 but without VNNI add two products in 16 bits, which saturate with weights of 8 bits.
 
     Args:
         proto: in float32.

@@ -24,7 +24,7 @@ def quantised(model: "openvino.Model", spec: ExportSpec) -> "openvino.Model":
     """Weights and activations in int8, symmetric, with the treatment of attention that NNCF has for transformers.
 
     All weights take half of their range, not those of the first layer only: processors with AVX2 but without VNNI
-    add two products in 16 bits, which saturate. On the digits that cost the A series five points of accuracy.
+    add two products in 16 bits, which saturate otherwise: it costs points of accuracy.
     """
     import nncf
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
