@@ -1,9 +1,9 @@
-from typing import Any, Optional
+from typing import Any, Literal, Optional, Union
 
 import pytest
 from jsonargparse import auto_cli
 
-from recnext.cli.parser import Parser
+from recnext.cli.parser import Parser, given_arguments
 
 
 def run(
@@ -36,3 +36,33 @@ def test_help_shows_dashes(capsys):
     with pytest.raises(SystemExit):
         parse("--help")
     assert "--batch-size" in capsys.readouterr().out
+
+
+def going_on(images: list[str], *, resume: Union[bool, Literal["auto"]] = False, batch_size: int = 8) -> tuple:
+    """Does it."""
+    return images, resume, batch_size, given_arguments()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "resume", "images"),
+    [
+        (["a"], False, ["a"]),
+        (["--resume", "a"], True, ["a"]),
+        (["--resume", "auto", "a"], "auto", ["a"]),
+        (["--resume=auto", "a", "auto"], "auto", ["a", "auto"]),
+        (["a", "--resume"], True, ["a"]),
+    ],
+)
+def test_a_switch_that_takes_a_word(arguments, resume, images):
+    result = auto_cli(going_on, args=arguments, as_positional=True, parser_class=Parser)
+    assert result[:2] == (images, resume)
+
+
+def test_what_was_given_is_known_even_where_it_is_the_default(tmp_path):
+    (tmp_path / "c.yaml").write_text("resume: auto\n")
+    for arguments, given in (
+        (["a", "--batch-size=8"], {"images", "batch_size"}),
+        (["a"], {"images"}),
+        (["a", "--config", str(tmp_path / "c.yaml")], {"images", "resume"}),
+    ):
+        assert auto_cli(going_on, args=arguments, as_positional=True, parser_class=Parser)[3] - {"config"} == given
