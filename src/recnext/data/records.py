@@ -17,7 +17,8 @@ class ReaderImages(Dataset[tuple[Any, int]]):
 
     Args:
         reader: gives (binary file, label) by number.
-        name_of: what to call a number in messages.
+        name_of: what to call a number, quickly told.
+        path_of: what to add where an image cannot be read.
         class_names: in the order of the labels.
         root: what to call the data set.
         order: number in the reader for each of ours; None keeps the reader's.
@@ -30,9 +31,11 @@ class ReaderImages(Dataset[tuple[Any, int]]):
         name_of: Callable[[int], str],
         class_names: tuple[str, ...],
         root: str,
+        path_of: Callable[[int], str] = lambda number: "",
         order: Optional[list[int]] = None,
     ) -> None:
         self.reader = reader
+        self.path_of = path_of
         self.name_of = name_of
         self.class_names = class_names
         self.root = root
@@ -52,14 +55,16 @@ class ReaderImages(Dataset[tuple[Any, int]]):
         if self._process != os.getpid():  # an open archive has one position, which processes must not share
             self._process = os.getpid()
             _forget_open_archives(self.reader)
+        number = index if self.order is None else self.order[index]
         try:
-            file, label = self.reader[index if self.order is None else self.order[index]]
+            file, label = self.reader[number]
             with file:
                 image = read_image(file)
-        except UnreadableImageError as error:
-            raise UnreadableImageError(f"cannot read image {self.name(index)}: {error}") from None
-        except OSError as error:
-            raise UnreadableImageError(f"cannot read image {self.name(index)}: {error.strerror or error}") from None
+        except (UnreadableImageError, OSError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UnreadableImageError(
+                f"cannot read image {self.name(index)}{self.path_of(number)}: {reason}"
+            ) from None
         return (image if self.transform is None else self.transform(image)), int(label)
 
     def name(self, index: int) -> str:
@@ -83,12 +88,16 @@ def open_hf(name: str, *, split: str) -> ReaderImages:
 
     reader = with_hf_split(name, split, lambda chosen: ReaderHfds(name, split=chosen))
 
-    def name_of(index: int) -> str:
+    def path_of(index: int) -> str:
         path = reader.dataset[index][reader.image_key].get("path")
-        return f"{name}/{reader.split}/{path or index}"
+        return f" ({path})" if path else ""
 
     return ReaderImages(
-        reader, name_of=name_of, class_names=hf_class_names(list(reader.class_to_idx), name), root=f"{name} ({split})"
+        reader,
+        name_of=lambda index: f"{name}/{reader.split}/{index}",
+        path_of=path_of,
+        class_names=hf_class_names(list(reader.class_to_idx), name),
+        root=f"{name} ({split})",
     )
 
 

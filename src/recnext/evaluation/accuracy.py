@@ -58,7 +58,8 @@ class AccuracyMeter:
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
         self.top = min(5, num_classes)
-        self.facts: list[Tensor] = []
+        self.known: list[Tensor] = []  # position, label
+        self.measured: list[Tensor] = []  # loss, confidence, likeliest classes; left on the device until the end
         self.device = torch.device("cpu")
         self.started = time.perf_counter()
         self.seen = 0
@@ -72,22 +73,21 @@ class AccuracyMeter:
             positions: int64 (N,), in the data set; by default they count on.
         """
         logits, self.device = logits.detach().float(), logits.device
-        labels = labels.to(logits.device)
         if positions is None or not len(positions):
             positions = torch.arange(self.seen, self.seen + len(labels))
+        self.known.append(torch.stack((positions.cpu(), labels.cpu()), 1))
+        loss = F.cross_entropy(logits, labels.to(logits.device), reduction="none")
         confidence = logits.softmax(1).amax(1)
-        loss = F.cross_entropy(logits, labels, reduction="none")
-        measured = torch.stack((loss, confidence), 1).cpu().double()
-        known = torch.stack((positions.cpu(), labels.cpu()), 1).double()  # whole numbers to 2**53 stay exact
-        likeliest = logits.topk(self.top, dim=1).indices.cpu().double()
-        self.facts.append(torch.cat((known, measured, likeliest), 1))
+        likeliest = logits.topk(self.top, dim=1).indices.float()  # whole numbers to 2**24 stay exact
+        self.measured.append(torch.cat((loss[:, None], confidence[:, None], likeliest), 1))
         self.seen += len(labels)
 
     def compute(self) -> Accuracy:
         """The result over everything added, in all processes."""
         seconds = max(time.perf_counter() - self.started, 1e-9)
-        empty = torch.empty(0, _FACTS + self.top, dtype=torch.float64)
-        facts = torch.cat((empty, *self.facts))
+        facts = torch.empty(0, _FACTS + self.top, dtype=torch.float64)
+        if self.known:
+            facts = torch.cat((torch.cat(self.known).double(), torch.cat(self.measured).cpu().double()), 1)
         if torch.distributed.is_initialized():
             parts = gather_all_tensors(facts.to(self.device))
             facts = torch.cat([part.cpu() for part in parts])
