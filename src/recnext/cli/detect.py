@@ -212,19 +212,19 @@ def predict(
     return int(bool(unreadable))
 
 
-def demo(output: str = "runs/detect_demo", steps: int = 360, images: int = 300) -> int:
+def demo(output: str = "runs/detect_demo", steps: int = 640, images: int = 600) -> int:
     """Trains a narrow detector on synthetic scenes, evaluates it, folds its BatchNorms and draws detections.
 
     Args:
         output: folder for data, run and pictures; an earlier demo in it is replaced.
-        steps: of training, eight images each.
-        images: to train on; a fifth as many are held out.
+        steps: of training, four images each.
+        images: to train on; an eighth as many are held out.
     """
     require_at_least(1, steps=steps)
     require_at_least(10, images=images)
     console = Console()
     folder = Path(output)
-    result = run_demo(folder, steps=steps, images=(images, images // 5), console=console)
+    result = run_demo(folder, steps=steps, images=(images, max(images // 8, 5)), console=console)
     console.print(demo_table(result, folder))
     console.print("Next:\n", highlight=False)
     for command in next_commands(folder):

@@ -26,7 +26,9 @@ from .settings import DetectSettings
 from .training import train_detector
 
 SIZE = 112
-_IMAGES = (300, 60)
+_IMAGES = (600, 75)
+_SHAPES = (1, 3)  # an image
+_CROWDS = 0.05
 _EVALUATIONS = 3
 _DRAWN = 6  # held-out scenes in samples.png
 
@@ -50,37 +52,37 @@ class DetectDemo:
     class_names: tuple[str, ...]
 
 
-def demo_settings(output: Path, *, steps: int = 420) -> DetectSettings:
+def demo_settings(output: Path, *, steps: int = 640) -> DetectSettings:
     """A narrow RecNeXt-M with a narrow pyramid and heads, from scratch.
 
     Args:
         output: run folder.
-        steps: of eight images.
+        steps: of four images.
     """
     return DetectSettings(
         model="recnext_m0",
         model_args={"embed_dim": [16, 32, 64, 128], "depths": [1, 1, 3, 1]},
-        channels=40,
+        channels=32,
         box_features=128,
         mask_layers=1,
         anchor_scale=4.0,
-        proposals=200,
+        proposals=128,
         roi_samples=64,
         image_size=SIZE,
         scale=(1.0, 1.0),
         photometric=False,
         steps=steps,
         evaluate_every=max(steps // _EVALUATIONS, 1),
-        batch_size=8,
-        lr=3e-3,
-        warmup_steps=min(30, steps // 4),
+        batch_size=4,
+        lr=2e-3,
+        warmup_steps=min(50, steps // 4),
         workers=0,
         device="cpu",
         output=str(output),
     )
 
 
-def run_demo(output: Path, *, steps: int = 420, images: tuple[int, int] = _IMAGES, console: Console) -> DetectDemo:
+def run_demo(output: Path, *, steps: int = 640, images: tuple[int, int] = _IMAGES, console: Console) -> DetectDemo:
     """Draws scenes, trains, evaluates, folds; leaves data, run folder and pictures in `output`.
 
     Args:
@@ -97,7 +99,8 @@ def run_demo(output: Path, *, steps: int = 420, images: tuple[int, int] = _IMAGE
     data = output / "data"
     _clear(output, data)
     console.rule("1  draw scenes, train", align="left")
-    write_coco(data, ShapeCollection(train=images[0], val=images[1], size=(SIZE, SIZE)))
+    scenes = ShapeCollection(train=images[0], val=images[1], size=(SIZE, SIZE), shapes=_SHAPES, crowds=_CROWDS)
+    write_coco(data, scenes)
     settings = demo_settings(output, steps=steps)
     started = time.perf_counter()
     outcome = train_detector(settings, data=data, console=console)
