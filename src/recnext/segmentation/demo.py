@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
 from recnext.data.shape_folders import ShapeCollection, write_ade
@@ -30,6 +30,7 @@ SIZE = 96
 _SCENES = ShapeCollection(train=600, val=60, size=(SIZE, SIZE))
 _DRAWN = 8  # held-out scenes in samples.png
 _ENLARGED = 2
+_MARGIN = 88  # pixels for the rows' names
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,14 @@ def draw_samples(path: Path, model: SemanticFPN, data: Path) -> None:
     sheet = sheet.resize((sheet.width * _ENLARGED, sheet.height * _ENLARGED), Image.Resampling.NEAREST)
     classes = range(len(folder.class_names))
     side = legend(list(classes), None, folder.class_names, height=sheet.height)
-    whole = Image.new("RGB", (sheet.width + side.width, sheet.height), "white")
-    whole.paste(sheet, (0, 0))
-    whole.paste(side, (sheet.width, 0))
+    whole = Image.new("RGB", (_MARGIN + sheet.width + side.width, sheet.height), "white")
+    whole.paste(sheet, (_MARGIN, 0))
+    whole.paste(side, (_MARGIN + sheet.width, 0))
+    draw = ImageDraw.Draw(whole)
+    for row, text in enumerate(("image", "truth", "prediction")):
+        draw.text(
+            (8, (2 * row + 1) * sheet.height // 6), text, fill="black", font=ImageFont.load_default(14), anchor="lm"
+        )
     whole.save(path)
 
 
