@@ -152,7 +152,10 @@ def _model(path: Path) -> Any:
     data = path.read_bytes()
     if data[4:8] != _IDENTIFIER:
         raise RecNextError(f"{path} is not a readable LiteRT model: it does not say {_IDENTIFIER.decode()}")
-    return schema.ModelT.InitFromPackedBuf(data, 0)
+    try:
+        return schema.ModelT.InitFromPackedBuf(data, 0)
+    except Exception as error:  # offsets that lead anywhere
+        raise RecNextError(f"{path} is not a readable LiteRT model: {type(error).__name__} {error}") from None
 
 
 def _require_runtime() -> None:
