@@ -16,8 +16,8 @@ MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp"
 class Limits:
     """Bounds on memory, time and waiting.
 
-    Memory: at most `requests` bodies of `body_mib` are held, and one decoded image a decoding thread, about 9 bytes
-    a pixel while it is turned upright and converted.
+    Memory: at most `requests` bodies of `body_mib` are held, and each decoding thread decodes one image, at 4 bytes a
+    pixel, or 16 with transparency.
 
     Args:
         body_mib: size of an upload in MiB; more is answered 413.
