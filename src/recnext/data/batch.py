@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from .sampling import SampleKey
 
@@ -53,5 +54,5 @@ def _stacked(images: Sequence[Tensor]) -> Tensor:
     if not images:
         return torch.empty(0, 3, 1, 1, dtype=torch.uint8)
     if images[0].is_contiguous():
-        return torch.stack(tuple(images))
-    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+        return default_collate(list(images))  # in a worker straight into shared memory
+    return default_collate([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
