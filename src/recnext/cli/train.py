@@ -8,6 +8,7 @@ from rich.console import Console
 
 from recnext.cli.parser import given_arguments
 from recnext.training import TrainSettings, train_on_folders
+from recnext.training.failures import DivergedError
 
 
 def run(data: str, **settings: Any) -> int:
@@ -24,7 +25,12 @@ def run(data: str, **settings: Any) -> int:
     chosen = TrainSettings(**settings)
     console = Console()
     given = given_arguments() & {entry.name for entry in fields(TrainSettings)}
-    result = train_on_folders(chosen, data=data, given=given, console=console)
+    try:
+        result = train_on_folders(chosen, data=data, given=given, console=console)
+    except DivergedError:
+        if PartialState().is_main_process:
+            raise
+        return 2  # one line says it for all
     console.quiet = not PartialState().is_main_process
     if result.interrupted is not None:
         _, step = result.position

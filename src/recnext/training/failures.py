@@ -16,6 +16,10 @@ from .run_folder import REPORT, RunFolder
 from .task import LoadedBatch
 
 
+class DivergedError(RecNextError):
+    """The loss became NaN or infinite; raised in all processes alike."""
+
+
 def stop_diverged(
     losses: Sequence[float],
     batches: Sequence[LoadedBatch],
@@ -38,7 +42,7 @@ def stop_diverged(
         accelerator: the engine.
 
     Raises:
-        RecNextError: always.
+        DivergedError: always.
     """
     mine = [
         {"process": accelerator.process_index, "loss": str(loss), "files": list(batch.names)}
@@ -49,7 +53,7 @@ def stop_diverged(
     report = {"epoch": position[0], "step": position[1], "batches": found}
     run.write_text(REPORT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     kept = f"{run.path} keeps the last good state" if run.has_state() else "nothing was saved before it"
-    raise RecNextError(
+    raise DivergedError(
         f"the loss is {found[0]['loss'] if found else 'not finite'} in {where}: stopped before that step, {kept}; "
         f"{run.path / REPORT} names the images; a lower --lr (peak now {lr:g}) or --precision no may help"
     )
@@ -67,10 +71,12 @@ def explained(*, batch_size: int, accumulate: int) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         first = str(error).split(". ")[0]
+        half = ""
+        if batch_size % 4 == 0:  # mixing wants an even one
+            half = f"--batch-size {batch_size // 2} --accumulate {2 * accumulate} gives the same steps in half of it; "
         raise RecNextError(
-            f"out of GPU memory at --batch-size {batch_size} ({first}): --batch-size {max(batch_size // 2, 2)} "
-            f"--accumulate {2 * accumulate} gives the same steps in half of it; a smaller --image-size or "
-            "--precision bf16 also help"
+            f"out of GPU memory at --batch-size {batch_size} ({first}): {half}a smaller --image-size or "
+            "--precision bf16 help"
         ) from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
