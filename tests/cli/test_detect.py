@@ -40,17 +40,21 @@ def test_train_leaves_a_run(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("recnext.training.loop.can_draw", lambda: False)
     folder = tmp_path / "run"
     small = ("--channels=8", "--box-features=16", "--mask-layers=1", "--proposals=20", "--roi-samples=16")
-    status, out, err = run(
-        capsys,
-        *("detect", "train", data, "--model", "test_recnext_m", "--image-size", 48, "--epochs", 1, *small),
-        *("--batch-size", 4, "--workers", 0, "--device", "cpu", "--output", folder),
-    )
+    settings = ("--model", "test_recnext_m", "--image-size", 48, *small, "--batch-size", 4, "--workers", 0)
+    command = ("detect", "train", data, *settings, "--device", "cpu", "--output", folder)
+    status, out, err = run(capsys, *command, "--epochs", 1)
     assert status == 0, err
     assert "Mask R-CNN on test_recnext_m from scratch" in out
     assert "images without objects: left out" in out
     assert "(0.0002 * batch / 16)" in out
     assert "best box AP" in out
     assert (folder / "best.safetensors").is_file()
+    status, out, err = run(capsys, "detect", "train", data, "--output", folder, "--resume", "--epochs", 2)
+    assert status == 0, err
+    assert "extended from 1 to 2 epochs" in out
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+    message = fails(capsys, "detect", "train", data, "--output", folder, "--resume", "--channels", 16)
+    assert "--channels 16 differs from the 8 this run was started with" in message
 
 
 def test_eval_shows_coco_numbers(data, checkpoint, tmp_path, capsys):

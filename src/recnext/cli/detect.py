@@ -1,7 +1,6 @@
 """`recnext detect`: train, evaluate and use detectors."""
 
 import json as jsonlib
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Optional
 
@@ -10,7 +9,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from recnext.cli.checks import SMALLEST_IMAGE, require_at_least
 from recnext.cli.detect_tables import demo_table, result_tables
-from recnext.cli.parser import given_arguments
 from recnext.detection import load
 from recnext.detection.batches import evaluation_loader
 from recnext.detection.coco import mask_tools, read_coco
@@ -42,8 +40,7 @@ def train(data: str, **settings: Any) -> int:
     """
     chosen = DetectSettings(**settings)
     console = Console()
-    given = given_arguments() & {entry.name for entry in fields(DetectSettings)}
-    result = train_detector(chosen, data=Path(data), given=given, console=console)
+    result = train_detector(chosen, data=Path(data), console=console)
     if result.interrupted is not None:
         text = f"stopped in {result.where} after step {result.position[1]}, saved in {chosen.folder}: --resume goes on"
         console.print(text, highlight=False, soft_wrap=True)
@@ -131,7 +128,7 @@ def evaluation(
     if json:
         print(jsonlib.dumps(facts, indent=1, ensure_ascii=False))
         return 0
-    for note in images.file.notes:
+    for note in (f"{checkpoint} on {images.file.path}", *images.file.notes):
         console.print(note, highlight=False, soft_wrap=True, markup=False)
     for table in result_tables(facts, result, images.file.class_names):
         console.print(table)

@@ -35,8 +35,8 @@ def result_tables(
     """COCO's twelve numbers, the published ones beside where there are any, and a line a class."""
     kinds = [("box", result.box), *([] if result.mask is None else [("mask", result.mask)])]
     reference = published_ap(facts)
-    whole = Table(title=f"{facts['checkpoint']} on {facts['data']}, {facts['images']} images", title_justify="left")
-    whole.add_column("COCO's numbers, %")
+    whole = Table(title=f"COCO's numbers, {facts['images']} images", title_justify="left")
+    whole.add_column("%")
     for kind, _ in kinds:
         whole.add_column(kind, justify="right")
         if reference is not None:
@@ -49,7 +49,7 @@ def result_tables(
                 value = reference.get(f"{name}_{kind}")
                 row.append("" if value is None else f"{value:.1f}")
         whole.add_row(_TEXTS[name], *row)
-    classes = Table(title="by class", title_justify="left")
+    classes = Table(title="By class", title_justify="left")
     classes.add_column("class")
     for kind, _ in kinds:
         classes.add_column(f"{kind} AP", justify="right")
