@@ -36,8 +36,8 @@ class ExecuTorch(Target):
 
     What XNNPACK has no kernel for runs in ExecuTorch's portable ones. fp16 with XNNPACK computes in float16, but for
     the levels of RecConv and the sums of the attention, and needs a processor with float16 arithmetic; inputs,
-    outputs and the weights in the file stay float32. With the delegate "coreml" the whole network is one Core ML program inside the file. It
-    runs on Apple devices only; the proof evaluates it.
+    outputs and the weights in the file stay float32. With the delegate "coreml" the whole network is one Core ML
+    program inside the file. It runs on Apple devices only; the proof evaluates it.
     """
 
     name = "executorch"
