@@ -25,7 +25,7 @@ def draw(path: Path, fields: Sequence["Field"], grown: Sequence[Growth], setting
     """
     columns = min(max(len(fields), 3), _COLUMNS)
     rows = -(-len(fields) // columns)
-    with figure(path, 2.35 * columns + 0.9, 2.6 * rows + 3.4) as drawing:
+    with figure(path, 2.35 * columns + 1.4, 2.6 * rows + 3.4) as drawing:
         halves: Any = drawing.subfigures(2, 1, height_ratios=(2.6 * rows, 3.4))
         above, below = halves
         _maps(above, fields, rows, columns)
@@ -58,7 +58,9 @@ def _maps(drawing: Any, fields: Sequence["Field"], rows: int, columns: int) -> N
                 axes.add_patch(Rectangle(low, one.side, one.side, fill=False, edgecolor="white", lw=0.9, ls="--"))
         axes.set_xlim(-0.5, relative.shape[1] - 0.5)
         axes.set_ylim(relative.shape[0] - 0.5, -0.5)
-    drawing.colorbar(image, ax=list(panels.flat), label="contribution / largest", shrink=0.85, pad=0.01)
+    drawing.colorbar(
+        image, ax=panels[:, min(len(fields), columns) - 1], label="contribution / largest", shrink=0.85, pad=0.02
+    )
 
 
 def _short(weights: str) -> str:
@@ -110,6 +112,6 @@ def _growth(axes: Any, grown: Sequence[Growth]) -> None:
     axes.set_xticks(levels)
     axes.set_xlabel("level l")
     axes.set_ylabel("pixels of the map")
-    axes.set_title("RecConv 5x5, averaging kernels")
+    axes.set_title("5x5 RecConv by level")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=6.5)
