@@ -76,7 +76,7 @@ def test_names_cannot_break_out(tmp_path):
         Image.new("RGB", (40, 40), (30 * number, 90, 9)).save(folder / "<i>.png")
     config = {"settings": {"model": evil}, "data": str(tmp_path / "data"), "class_names": names}
     (run / "config.yaml").write_text(json.dumps(config))
-    record = {"epoch": 0, "step": 1, "train_loss": 1.0, "images_per_second": 1.0, evil: 2}
+    record = {"epoch": 0, "step": 1, "train_loss": 1.0, "images_per_second": 1.0, "top1": 9.0, evil: 2}
     (run / "metrics.jsonl").write_text(json.dumps(record))
     (_made(run / "sketch") / "result.json").write_text(json.dumps({"checkpoint": "x", "data": evil, "top1": 50.0}))
     page = build_report(run, workers=0, erf_images=0)
@@ -103,6 +103,19 @@ def test_what_cannot_be_measured_is_said(run, tmp_path):
     (copy / "best.safetensors").unlink()
     (copy / "last.safetensors").unlink()
     assert "nothing was measured for this page" in build_report(copy)
+
+
+def test_runs_of_other_tasks_get_their_curves(tmp_path):
+    (tmp_path / "config.yaml").write_text("settings: {model: recnext_m3}\ndata: coco\nclass_names: [cat]\n")
+    records = [
+        {"epoch": epoch, "step": epoch, "train_loss": 2.0, "images_per_second": 4.0, "box_ap": 20.0 + epoch}
+        for epoch in range(2)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    page = build_report(tmp_path)
+    assert "this is no run of a classifier" in page
+    assert "<dt>best box AP</dt><dd>21.00 %</dd>" in page
+    assert "<figcaption>Average precision, %</figcaption>" in page
 
 
 def test_corruptions_are_shown(run, tmp_path):

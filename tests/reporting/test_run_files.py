@@ -14,15 +14,18 @@ def write(folder, *records, config="settings: {model: test_recnext_m, epochs: 3}
 
 
 def test_metrics_of_other_tasks_get_charts(tmp_path):
-    write(tmp_path, RECORD, {**RECORD, "epoch": 1, "box_ap": 30.0, "val_loss": float("nan"), "note": "x"})
+    write(
+        tmp_path, RECORD, {**RECORD, "epoch": 1, "box_ap": 30.0, "boxes_seen": 3, "val_loss": float("nan"), "note": "x"}
+    )
     run = read_run(tmp_path)
     unit, charts = curves(run.records)
     assert unit == "epoch"
     assert [chart.title for chart in charts] == [
         "Loss",
+        "Average precision, %",
         "Learning rate",
         "Training speed, images per second",
-        "box ap",
+        "boxes seen",
     ]
     assert [line.name for line in charts[0].lines] == ["training"]
     assert run.settings == {"model": "test_recnext_m", "epochs": 3}

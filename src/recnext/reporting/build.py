@@ -112,7 +112,7 @@ def _measured(
     erf_images: int,
     on_progress: Progress,
 ) -> _Findings:
-    if "class_names" not in files.config:
+    if not any("top1" in record for record in files.records):
         raise _NotMeasuredError("this is no run of a classifier, so no images were classified for this page")
     try:
         network = load(checkpoint=files.folder, device=device)
@@ -212,7 +212,12 @@ def _facts(files: RunFiles, found: _Findings) -> list[tuple[str, str]]:
             ("images classified", f"{accuracy.images:,}"),
         ]
     else:
-        for key, name in (("top1", "best top-1"), ("miou", "best mIoU")):
+        for key, name in (
+            ("top1", "best top-1"),
+            ("miou", "best mIoU"),
+            ("box_ap", "best box AP"),
+            ("mask_ap", "best mask AP"),
+        ):
             values = [record[key] for record in files.records if key in record]
             if values:
                 facts.append((name, f"{max(values):.2f} %"))

@@ -18,6 +18,7 @@ _CHARTS = (
     ("Loss", (("train_loss", "training"), ("val_loss", "validation")), True),
     ("Accuracy, %", (("top1", "top-1"), ("top5", "top-5"), ("ema_top1", "top-1, averaged weights")), False),
     ("mIoU and pixel accuracy, %", (("miou", "mIoU"), ("aacc", "pixels"), ("ema_miou", "mIoU, averaged")), False),
+    ("Average precision, %", (("box_ap", "boxes"), ("mask_ap", "masks"), ("ema_box_ap", "boxes, averaged")), False),
     ("Learning rate", (("lr", "learning rate"),), True),
     ("Training speed, images per second", (("images_per_second", "images per second"),), True),
 )
