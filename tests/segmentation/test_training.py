@@ -137,6 +137,20 @@ def test_two_processes_train_one_model_and_evaluate_each_image_once(data, tmp_pa
     assert last["step"] == 4
     alone = evaluated(folder, data, "last")
     assert alone.images == 5
+    together = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "recnext"),
+            *("segment", "eval", str(data), f"--checkpoint={folder / 'last.safetensors'}", "--workers=0"),
+            *("--device=cpu", "--no-fused", "--json"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert together.returncode == 0, together.stderr
+    facts = json.loads(together.stdout)
+    assert facts["images"] == 5
+    assert facts["miou"] == alone.miou
     assert last["miou"] == pytest.approx(alone.miou, abs=1e-4)
     assert last["macc"] == pytest.approx(alone.macc, abs=1e-4)
     assert last["aacc"] == pytest.approx(alone.aacc, abs=1e-4)

@@ -13,6 +13,7 @@ from recnext.devices import choose_device
 from recnext.errors import RecNextError
 from recnext.prediction import Unreadable, find_images
 from recnext.prediction.video import is_video
+from recnext.processes import joined
 from recnext.segmentation import load
 from recnext.segmentation.batches import evaluation_loader
 from recnext.segmentation.demo import run_demo
@@ -69,6 +70,8 @@ def evaluation(
 ) -> int:
     """Measures mIoU, mAcc and aAcc of a segmenter from one confusion matrix over all pixels.
 
+    Also under torchrun or accelerate launch: the processes share the images, and the numbers are the same.
+
     Args:
         data: as for train; the validation images are used. Or a folder that holds images and masks.
         checkpoint: a published checkpoint, a run folder, a weight file or a hub id.
@@ -87,29 +90,33 @@ def evaluation(
     require_at_least(SMALLEST_IMAGE, image_size=image_size, window=window or None)
     if output is not None and Path(output).exists() and not Path(output).is_dir():
         raise RecNextError(f"{output} is a file: --output expects a folder")
-    target = choose_device(device)
     images = open_evaluation(Path(data), num_classes=num_classes)
-    model = load(checkpoint, backbone=backbone, ema=ema, fused=fused, device=target)
-    if model.num_classes != len(images.class_names):
-        raise RecNextError(
-            f"{checkpoint} tells {model.num_classes} classes apart, {data} has {len(images.class_names)}: "
-            "evaluate on the classes it was trained for"
-        )
-    preparation = preparation_of(model, image_size=image_size)
-    images.transform = preparation.evaluation_transform()
-    console = Console(stderr=json)
-    with _progress(console, "evaluating") as progress:
-        bar = progress.add_task("", total=len(images))
-        meter = evaluate(
-            model,
-            evaluation_loader(images, workers=workers, pin_memory=target.type == "cuda"),
-            num_classes=model.num_classes,
-            preparation=preparation,
-            device=target,
-            window=window,
-            on_image=lambda: progress.advance(bar),
-        )
-    result = meter.compute()
+    with joined(device) as processes:
+        model = load(checkpoint, backbone=backbone, ema=ema, fused=fused, device=processes.device)
+        if model.num_classes != len(images.class_names):
+            raise RecNextError(
+                f"{checkpoint} tells {model.num_classes} classes apart, {data} has {len(images.class_names)}: "
+                "evaluate on the classes it was trained for"
+            )
+        preparation = preparation_of(model, image_size=image_size)
+        images.transform = preparation.evaluation_transform()
+        console = Console(stderr=json, quiet=not processes.first)
+        share = {"rank": processes.rank, "world_size": processes.world_size}
+        loader = evaluation_loader(images, workers=workers, pin_memory=processes.device.type == "cuda", **share)
+        with _progress(console, "evaluating") as progress:
+            bar = progress.add_task("", total=len(loader))
+            meter = evaluate(
+                model,
+                loader,
+                num_classes=model.num_classes,
+                preparation=preparation,
+                device=processes.device,
+                window=window,
+                on_image=lambda: progress.advance(bar),
+            )
+        result = meter.compute()
+    if not processes.first:
+        return 0
     facts: dict[str, Any] = {
         "checkpoint": checkpoint,
         "backbone": model.pretrained_cfg["architecture"],
