@@ -234,7 +234,7 @@ def table(fields: Sequence[Field], setting: str) -> Table:
             field.model,
             field.weights,
             *(f"{one.side} {one.area:.0%}" for one in field.contributions),
-            f"{field.offset[0]:+.0f} {field.offset[1]:+.0f}",
+            " ".join(f"{round(step):+d}" for step in field.offset),
         )
     return rows
 
