@@ -52,7 +52,7 @@ class DetectDemo:
     class_names: tuple[str, ...]
 
 
-def demo_settings(output: Path, *, steps: int = 640) -> DetectSettings:
+def demo_settings(output: Path, *, steps: int = 720) -> DetectSettings:
     """A narrow RecNeXt-M with a narrow pyramid and heads, from scratch.
 
     Args:
@@ -72,7 +72,7 @@ def demo_settings(output: Path, *, steps: int = 640) -> DetectSettings:
         scale=(1.0, 1.0),
         photometric=False,
         steps=steps,
-        evaluate_every=max(steps // _EVALUATIONS, 1),
+        evaluate_every=-(-steps // _EVALUATIONS),
         batch_size=4,
         lr=2e-3,
         warmup_steps=min(50, steps // 4),
@@ -82,7 +82,7 @@ def demo_settings(output: Path, *, steps: int = 640) -> DetectSettings:
     )
 
 
-def run_demo(output: Path, *, steps: int = 640, images: tuple[int, int] = _IMAGES, console: Console) -> DetectDemo:
+def run_demo(output: Path, *, steps: int = 720, images: tuple[int, int] = _IMAGES, console: Console) -> DetectDemo:
     """Draws scenes, trains, evaluates, folds; leaves data, run folder and pictures in `output`.
 
     Args:

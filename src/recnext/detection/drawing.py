@@ -4,10 +4,8 @@ import colorsys
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.utils import draw_segmentation_masks
 
 _GOLDEN = 0.618033988749895  # of a turn of the colour circle between neighbours
 _OPACITY = 0.5
@@ -33,17 +31,19 @@ def draw_detections(
     """
     colours = class_colours(len(class_names))
     chosen = [colours[label - 1] for label in found["labels"].tolist()]
-    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
-    if len(chosen) and "masks" in found:
-        masks = found["masks"].cpu().bool().reshape(len(chosen), *image.shape[1:])
-        image = draw_segmentation_masks(image, masks, alpha=_OPACITY, colors=chosen)
-    drawn = Image.fromarray(image.permute(1, 2, 0).numpy())
+    image = np.array(pixels)
+    order = range(len(chosen))[::-1]  # the best on top
+    if "masks" in found:
+        masks = found["masks"].cpu().numpy().astype(bool).reshape(len(chosen), *image.shape[:2])
+        for index in order:
+            mixed = image[masks[index]] * (1 - _OPACITY) + np.array(chosen[index]) * _OPACITY
+            image[masks[index]] = np.rint(mixed).astype(np.uint8)
+    drawn = Image.fromarray(image)
     factor = max(1, round(_SMALL / min(drawn.size)))
     if factor > 1:
         drawn = drawn.resize((drawn.width * factor, drawn.height * factor), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(drawn)
     scores: list[float] = found["scores"].tolist() if "scores" in found else []
-    order = range(len(chosen))[::-1]  # the best on top
     for index in order:
         box = [factor * value for value in found["boxes"][index].tolist()]
         pen.rectangle(box, outline=chosen[index], width=2)
