@@ -10,8 +10,7 @@ from PIL import Image
 
 from browsing import Visit, chromium
 from checkpoints.files import network
-from cli.command import fails, run_json
-from cli.command import run as run_command
+from cli.command import run_json
 from recnext.checkpoints import save
 from recnext.reporting import build_report
 from recnext.reporting.measuring import calibration_bars, confusions
@@ -146,20 +145,6 @@ def test_bars_give_the_calibration_error():
 def test_most_frequent_confusions():
     confusion = torch.tensor([[8, 2, 0], [0, 10, 0], [5, 0, 5]])
     assert confusions(confusion, ["a", "b", "c"], most=9) == [("c", "a", 5, 0.5), ("a", "b", 2, 0.2)]
-
-
-def test_command(run, tmp_path, capsys):
-    target = tmp_path / "page.html"
-    status, out, _ = run_command(
-        capsys, "report", run, "--output", target, "--workers", 0, "--erf-images", 0, "--mistakes", 0
-    )
-    assert status == 0
-    assert "page.html" in out
-    assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert "holds no config.yaml" in fails(capsys, "report", tmp_path)
-    assert "there is no folder" in fails(capsys, "report", run, "--output", tmp_path / "no" / "x.html")
-    assert "no does not exist" in fails(capsys, "report", run, "--data", "no", "--output", target)
-    assert "--batch-size is 0" in fails(capsys, "report", run, "--batch-size", 0)
 
 
 @pytest.mark.slow
