@@ -101,6 +101,17 @@ def test_settled_norms_hold_the_statistics_of_the_images() -> None:
     assert norm.momentum == 0.3
 
 
+def test_one_image_settles_all_but_the_classifier() -> None:
+    model = timm.create_model("test_recnext_l")
+    settle_norms(model, [torch.randn(1, 3, 128, 128)])
+    assert model.stem.stem[0].norm.num_batches_tracked == 1
+    assert model.head.head.norm.num_batches_tracked == 0
+    with pytest.raises(RecNextError, match=r"cannot take these images .*more images at once"):
+        settle_norms(model, [torch.randn(1, 3, 64, 64)])  # a last map of one position
+    assert not any(norm.training for norm in model.modules())
+    assert model.stem.stem[0].norm.momentum == 0.1
+
+
 @pytest.mark.parametrize(
     ("name", "stage", "shape"),
     [

@@ -80,3 +80,10 @@ def test_mistakes_take_one_line(photo, tmp_path, capsys):
     assert "stage 9: this network has 4" in fails(capsys, "explain", photo, *known, "--stage", 9)
     assert "--topk is 0" in fails(capsys, "explain", photo, *known, "--topk", 0)
     assert "expects a folder" in fails(capsys, "explain", photo, *known[:2], "--output", photo)
+
+
+@pytest.mark.parametrize("command", [("erf",), ("attention-profile",), ("explain", "x.png", "--checkpoint", "x.pt")])
+def test_without_matplotlib_nothing_is_begun(command, monkeypatch, capsys):
+    monkeypatch.setattr("recnext.cli.pictures.can_draw", lambda: False)
+    message = fails(capsys, *command)
+    assert message == f"recnext {command[0]} needs matplotlib, which is not installed: pip install 'recnext[plots]'"

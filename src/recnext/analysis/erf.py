@@ -120,12 +120,17 @@ def effective_receptive_field(
 def settle_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Gives every BatchNorm the statistics of some images, in place: what a network without training lacks.
 
-    With those of a new network, mean 0 and variance 1, the branches fade away next to the residual connections.
+    With those of a new network, mean 0 and variance 1, the branches fade away next to the residual connections. The
+    classifier is left as it is, where the network has ``forward_features``.
 
     Args:
         model: left in eval mode.
-        batches: normalised images (N, C, H, W), more than one position and image in each.
+        batches: normalised images (N, C, H, W).
+
+    Raises:
+        RecNextError: it cannot take such images, or a map of one position and one image has no variance.
     """
+    run = getattr(model, "forward_features", model)
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     model.eval()
@@ -133,11 +138,19 @@ def settle_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # the plain average over the batches
         norm.train()
-    for batch in batches:
-        model(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    model.eval()
+    try:
+        for batch in batches:
+            run(batch)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        if isinstance(error, RecNextError):
+            raise
+        raise RecNextError(
+            f"{type(model).__name__} cannot take these images ({error}): take other sizes, or more images at once"
+        ) from None
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        model.eval()
 
 
 @dataclass(frozen=True, kw_only=True)

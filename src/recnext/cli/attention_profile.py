@@ -18,7 +18,7 @@ from recnext.analysis.erf import settle_norms
 from recnext.checkpoints import load
 from recnext.cli.checks import require_at_least
 from recnext.cli.info import parse_size
-from recnext.cli.pictures import image_batches, progress_bar, read_size, resize_network
+from recnext.cli.pictures import image_batches, progress_bar, read_size, require_drawing, resize_network
 from recnext.devices import choose_device
 from recnext.errors import RecNextError
 from recnext.evaluation.plots import figure
@@ -62,6 +62,7 @@ def run(
         json: print JSON instead of a table.
     """
     require_at_least(1, count=count)
+    require_drawing("recnext attention-profile")
     require_at_least(0, seed=seed)
     pixels = None if size is None else parse_size(size)
     if not output.parent.is_dir():

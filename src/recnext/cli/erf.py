@@ -27,7 +27,7 @@ from recnext.checkpoints import load
 from recnext.cli.checks import require_at_least
 from recnext.cli.erf_plots import draw
 from recnext.cli.info import parse_size
-from recnext.cli.pictures import ImageBatches, image_batches, progress_bar, resize_network
+from recnext.cli.pictures import ImageBatches, image_batches, progress_bar, require_drawing, resize_network
 from recnext.devices import choose_device
 from recnext.errors import RecNextError
 
@@ -102,6 +102,7 @@ def run(
         json: print JSON instead of a table.
     """
     require_at_least(1, count=count, threads=threads)
+    require_drawing("recnext erf")
     require_at_least(0, seed=seed)
     pixels = parse_size(size)
     if not output.parent.is_dir():
@@ -169,10 +170,7 @@ def _measure(
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.requires_grad_(False)
     if not trained:
-        try:
-            settle_norms(network, islice(shown.batches(), 2))
-        except (AssertionError, RuntimeError, ValueError) as error:
-            raise RecNextError(f"{type(network).__name__} cannot take these images: {error}") from None
+        settle_norms(network, islice(shown.batches(), 2))
     return effective_receptive_field(network, shown.batches(), stage=stage, on_batch=on_batch)
 
 

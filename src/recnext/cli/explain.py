@@ -18,7 +18,7 @@ from recnext.analysis.levels import Decomposition, decompose_network, radial_pow
 from recnext.checkpoints import load
 from recnext.cli.checks import SMALLEST_IMAGE, require_at_least
 from recnext.cli.explain_plots import draw_classes, draw_levels, percent
-from recnext.cli.pictures import open_named, progress_bar, resize_network
+from recnext.cli.pictures import open_named, progress_bar, require_drawing, resize_network
 from recnext.data import normalise
 from recnext.devices import choose_device
 from recnext.errors import RecNextError
@@ -87,6 +87,7 @@ def run(
             "no weights are given, and random ones explain nothing: add --checkpoint FILE, or --model NAME --pretrained"
         )
     require_at_least(1, topk=topk)
+    require_drawing("recnext explain")
     require_at_least(0, channel=channel)
     require_at_least(SMALLEST_IMAGE, image_size=image_size)
     if output.exists() and not output.is_dir():

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from recnext.data import normalise
 from recnext.data.images import UnreadableImageError
-from recnext.errors import RecNextError
+from recnext.errors import MissingExtraError, RecNextError
 from recnext.evaluation.classifier import preparation_of
+from recnext.evaluation.plots import can_draw
 from recnext.prediction import find_images
 from recnext.prediction.images import open_image
 
@@ -53,7 +54,11 @@ def image_batches(
         RecNextError: there are no such images; one that cannot be read is named when its batch is made.
     """
     if images is None:
-        return ImageBatches(lambda: _noise(network, count, size, seed, device), count, f"{count} draws of random noise")
+        return ImageBatches(
+            lambda: _noise(network, count, size, seed, device),
+            count,
+            f"{count} draw{'s' * (count > 1)} of random noise",
+        )
     paths = list(islice(find_images([images]), count))
     preparation = replace(preparation_of(network), size=size)
     transform = preparation.evaluation_transform()
@@ -80,6 +85,12 @@ def open_named(path: str) -> Image.Image:
         return open_image(path)
     except UnreadableImageError as error:
         raise RecNextError(f"cannot read {path}: {error}") from None
+
+
+def require_drawing(purpose: str) -> None:
+    """Raises MissingExtraError before the work begins where matplotlib is not installed."""
+    if not can_draw():
+        raise MissingExtraError("matplotlib", "plots", purpose)
 
 
 def read_size(network: nn.Module) -> tuple[int, int]:
