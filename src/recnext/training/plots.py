@@ -8,7 +8,7 @@ from recnext.evaluation.plots import figure
 from .run_folder import Record
 
 _TRAIN, _VAL, _EMA = "#7f8c8d", "#1f5fa8", "#d35400"
-_MONITORED = {"top1", "miou"}  # their best value is written beside it
+_MONITORED = {"top1", "miou", "box_ap"}  # their best value is written beside it
 
 
 def draw_curves(path: Path, records: Sequence[Record]) -> None:
@@ -41,6 +41,9 @@ def draw_curves(path: Path, records: Sequence[Record]) -> None:
             (accuracy, "aacc", "pixel accuracy", _TRAIN),
             (accuracy, "miou", "mIoU", _VAL),
             (accuracy, "ema_miou", "mIoU, averaged weights", _EMA),
+            (accuracy, "mask_ap", "mask AP", _TRAIN),
+            (accuracy, "box_ap50", "box AP50", _EMA),
+            (accuracy, "box_ap", "box AP", _VAL),
             (rate, "lr", "", _VAL),
         ):
             if key in records[0]:
