@@ -20,7 +20,7 @@ from recnext.reporting import build_report
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync")
-DESK, PHONE = {"width": 900, "height": 760}, {"width": 390, "height": 760}
+DESK, PHONE = {"width": 900, "height": 820}, {"width": 390, "height": 820}
 GAP = 24
 
 
@@ -37,6 +37,7 @@ def shot(browser: Any, address: str, *, phone: bool, digit: Path | None = None) 
         if phone and page.locator("#explain-row").is_visible():
             page.check("#explain")
             page.wait_for_selector("#picture[alt^='Grad-CAM']")
+            page.evaluate("document.getElementById('result').scrollIntoView()")
     picture = Image.open(io.BytesIO(page.screenshot()))
     context.close()
     return picture.convert("RGB")

@@ -88,9 +88,8 @@ def test_rest_of_a_refused_body_byte_by_byte(server):
 
 def test_client_that_does_not_read(server):
     """Answers pile up until the connection is cut; nothing is left in progress."""
-    with server.open() as sock:
-        with pytest.raises(ConnectionError):
-            only_ask(sock, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n" * 20, 20)
+    with server.open() as sock, pytest.raises(ConnectionError):
+        only_ask(sock, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n" * 20, 20)
     assert server.alive()
     assert server.metric("recnext_requests_in_progress") == 1
 
