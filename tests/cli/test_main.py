@@ -41,7 +41,7 @@ def test_help_names_every_command(capsys):
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_tells_its_options(name, capsys):
-    assert find_spec(f"recnext.cli.{name}")
+    assert find_spec(f"recnext.cli.{name.replace('-', '_')}")
     status, out, _ = run(capsys, name, "--help")
     assert status == 0
     assert out.startswith(f"usage: recnext {name}")
