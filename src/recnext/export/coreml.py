@@ -23,12 +23,15 @@ from .targets import Contents, FileRunner, Port, Target
 COMPRESSIONS = ("int8", "palettised")
 PALETTE_BITS = 6
 _PREFIX = "recnext."
+_SINGLE = ("softmax", "matmul", "real_div", "reduce_sum")
+"""In float32 even in fp16: probabilities, and the sums of the attention, which overflow in recnext_t."""
 
 
 class CoreMl(Target):
     """An ML program of fixed batch and size.
 
-    fp16 also computes in float16, as the Neural Engine does; the recursion's levels are then float16 too. int8
+    fp16 also computes in float16, as the Neural Engine does, but for the sums of the attention; the recursion's
+    levels are then float16 too. int8
     keeps that and stores weights in 8 bits a value (`compression` "int8", by output channel) or as indices into 64
     values a layer ("palettised"); neither needs images.
 
@@ -144,8 +147,7 @@ def _converted(module: nn.Module, spec: ExportSpec) -> Any:
     if spec.preprocess:
         layout = ct.colorlayout.RGB if spec.channels == 3 else ct.colorlayout.GRAYSCALE
         given = ct.ImageType(name="image", shape=shape, color_layout=layout)
-    # Probabilities are float32, as a classifier's have to be.
-    to_half = ct.transform.FP16ComputePrecision(op_selector=lambda op: op.op_type != "softmax")
+    to_half = ct.transform.FP16ComputePrecision(op_selector=lambda op: op.op_type not in _SINGLE)
     kind = np.float32 if spec.preprocess and spec.classifier else dtype
     options: dict[str, Any] = {}
     if spec.preprocess and spec.classifier and spec.class_names is not None:
