@@ -1,7 +1,7 @@
 """OpenVINO on the CPU, in float32 or, where the processor has it, in bfloat16 or float16."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional
 
@@ -12,15 +12,20 @@ from .network import LOG, Runner
 from .runtime import Runtime
 
 
-def compile_model(core: Any, model: Any, **options: Any) -> Any:
-    """Compiles a model for the CPU, in a thread of its own.
+def apart(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Calls what compiles OpenVINO models in a thread of its own.
 
     OpenVINO gives the thread that compiles a stack for signals, and takes it away with the compiled model, but puts
     back a model's before, which may be gone by then: the next signal, a Ctrl-C or SIGTERM, would end the process.
     A thread that has ended gets no signals.
     """
-    with ThreadPoolExecutor(1) as apart:
-        return apart.submit(core.compile_model, model, "CPU", options).result()
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(function, *args, **options).result()
+
+
+def compile_model(core: Any, model: Any, **options: Any) -> Any:
+    """Compiles a model for the CPU, apart."""
+    return apart(core.compile_model, model, "CPU", options)
 
 
 class OpenVino(Runtime):

@@ -6,6 +6,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from recnext.backends.open_vino import apart
 from recnext.errors import MissingExtraError
 
 from .spec import ExportSpec
@@ -31,7 +32,8 @@ def quantised(model: "openvino.Model", spec: ExportSpec) -> "openvino.Model":
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
     with open(os.devnull, "w", encoding="utf-8") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
-        return nncf.quantize(
+        return apart(
+            nncf.quantize,
             model,
             nncf.Dataset(list(spec.calibration)),
             preset=nncf.QuantizationPreset.PERFORMANCE,
