@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastapi", reason="the serve extra is not installed")
-
 from digits_run import train_digits
 from recnext.checkpoints import load
 from recnext.serving.classifier import ServedClassifier
