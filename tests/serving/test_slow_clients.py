@@ -23,16 +23,6 @@ def drip(sock: socket.socket, text: bytes, seconds: float) -> None:
             time.sleep(0.1)
 
 
-def only_ask(sock: socket.socket, requests: bytes, seconds: float) -> None:
-    """Sends without ever reading."""
-    sock.setblocking(False)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with contextlib.suppress(BlockingIOError):
-            sock.send(requests)
-        time.sleep(0.001)
-
-
 def test_silent_connection_is_ended(server):
     with server.open() as sock:
         answer = read_reply(sock)
@@ -84,14 +74,6 @@ def test_rest_of_a_refused_body_byte_by_byte(server):
         drip(sock, b"x" * 100, 5)
         assert time.monotonic() - started < 3
     assert server.alive()
-
-
-def test_client_that_does_not_read(server):
-    """Answers pile up until the connection is cut; nothing is left in progress."""
-    with server.open() as sock, pytest.raises(ConnectionError):
-        only_ask(sock, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n" * 20, 20)
-    assert server.alive()
-    assert server.metric("recnext_requests_in_progress") == 1
 
 
 def test_client_that_leaves_in_the_middle(server):
