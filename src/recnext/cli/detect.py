@@ -209,7 +209,7 @@ def predict(
     return int(bool(unreadable))
 
 
-def demo(output: str = "runs/detect_demo", steps: int = 720, images: int = 600) -> int:
+def demo(output: str = "runs/detect_demo", steps: int = 640, images: int = 600) -> int:
     """Trains a narrow detector on synthetic scenes, evaluates it, folds its BatchNorms and draws detections.
 
     Args:

@@ -25,7 +25,7 @@ from .prediction import Finder
 from .settings import DetectSettings
 from .training import train_detector
 
-SIZE = 112
+SIZE = 96
 _IMAGES = (600, 75)
 _SHAPES = (1, 3)  # an image
 _CROWDS = 0.05
@@ -52,12 +52,12 @@ class DetectDemo:
     class_names: tuple[str, ...]
 
 
-def demo_settings(output: Path, *, steps: int = 720) -> DetectSettings:
+def demo_settings(output: Path, *, steps: int = 640) -> DetectSettings:
     """A narrow RecNeXt-M with a narrow pyramid and heads, from scratch.
 
     Args:
         output: run folder.
-        steps: of four images.
+        steps: of eight images.
     """
     return DetectSettings(
         model="recnext_m0",
@@ -73,8 +73,8 @@ def demo_settings(output: Path, *, steps: int = 720) -> DetectSettings:
         photometric=False,
         steps=steps,
         evaluate_every=-(-steps // _EVALUATIONS),
-        batch_size=4,
-        lr=2e-3,
+        batch_size=8,
+        lr=4e-3,
         warmup_steps=min(50, steps // 4),
         workers=0,
         device="cpu",
@@ -82,7 +82,7 @@ def demo_settings(output: Path, *, steps: int = 720) -> DetectSettings:
     )
 
 
-def run_demo(output: Path, *, steps: int = 720, images: tuple[int, int] = _IMAGES, console: Console) -> DetectDemo:
+def run_demo(output: Path, *, steps: int = 640, images: tuple[int, int] = _IMAGES, console: Console) -> DetectDemo:
     """Draws scenes, trains, evaluates, folds; leaves data, run folder and pictures in `output`.
 
     Args:
