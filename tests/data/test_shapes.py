@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recnext.data.rle import decode_rle, encode_rle
+from recnext.data.rle import decode_rle, encode_rle, run_lengths
 from recnext.data.shape_folders import CATEGORY_IDS, ShapeCollection, write_ade, write_coco
 from recnext.data.shapes import CLASS_NAMES, draw_scene
 from recnext.errors import RecNextError
@@ -68,6 +68,26 @@ def test_rle_follows_the_columns():
     assert encode_rle(np.array([[0, 1], [1, 0], [1, 0]], dtype=bool)) == {"size": [3, 2], "counts": [1, 3, 2]}
     with pytest.raises(RecNextError, match="add up to 5; expected 3x2 = 6"):
         decode_rle({"size": [3, 2], "counts": [1, 4]})
+
+
+def test_compressed_rle_as_pycocotools_writes_it():
+    coco_mask = pytest.importorskip("pycocotools.mask")
+    random = np.random.default_rng(0)
+    for index in range(60):
+        height, width = random.integers(1, 90, 2)
+        mask = random.random((height, width)) > random.choice([0.02, 0.5, 0.98])
+        mask[:, : width // 2] = index % 3 == 0  # long runs
+        text = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+        assert run_lengths(text).tolist() == encode_rle(mask)["counts"]
+        assert np.array_equal(decode_rle({"size": [height, width], "counts": text}), mask)
+
+
+@pytest.mark.parametrize(
+    "counts", [["a"], [[1]], [1.5], [-1, 7], [True], [10**30], "~", "é", "P", "o" * 9 + "0", "M", "1\n"]
+)
+def test_rle_that_is_none(counts):
+    with pytest.raises(RecNextError, match="RLE: counts are"):
+        run_lengths(counts)
 
 
 def test_coco_layout(tmp_path):

@@ -107,6 +107,23 @@ def test_harmless_faults_are_passed_over_with_counts(data):
         ({"segmentation": {"size": [48, 64], "counts": [81]}}, r"its RLE covers 81 pixels, its image has 3072"),
         ({"segmentation": [[1, 2, 3]]}, r"a polygon is an even number of coordinates, 6 or more, not \[1, 2, 3\]"),
         ({"segmentation": None}, r"annotations\[2\] \(id 3\) has no segmentation: .* --no-masks"),
+        ({"image_id": [1]}, r"annotations\[2\] \(id 3\): image_id \[1\] is no image of the file"),
+        ({"category_id": [2]}, r"annotations\[2\] \(id 3\): category_id \[2\] is unknown"),
+        ({"id": [3]}, r"annotations\[2\] .*: an id is a number or text, not \[3\]"),
+        ({"bbox": [0, 0, 10**400, 5]}, r"annotations\[2\] \(id 3\): bbox is \[0, 0, 1000"),
+        ({"bbox": ["0", 0, 1, 5]}, r"annotations\[2\] \(id 3\): bbox is \['0', 0, 1, 5\]"),
+        ({"area": "big"}, r"annotations\[2\] \(id 3\): area is 'big'; expected a number of pixels"),
+        ({"area": float("nan")}, r"annotations\[2\] \(id 3\): area is nan"),
+        ({"iscrowd": "yes"}, r"annotations\[2\] \(id 3\): iscrowd is 'yes'; expected 0 or 1"),
+        ({"segmentation": [["a"] * 6]}, r"a polygon is an even number of coordinates, 6 or more, not \['a'"),
+        ({"segmentation": [[float("nan")] * 6]}, r"a polygon is an even number of coordinates, 6 or more, not \[nan"),
+        ({"segmentation": {"size": [48, 64], "counts": ["a"]}}, r"\(id 3\): RLE: counts are whole numbers from 0"),
+        ({"segmentation": {"size": [48, 64], "counts": [-5, 3077]}}, r"\(id 3\): RLE: counts are whole numbers from 0"),
+        (
+            {"segmentation": {"size": [48, 64], "counts": "01"}},
+            r"\(id 3\): its RLE covers 1 pixels, its image has 3072",
+        ),
+        ({"segmentation": {"size": [48, 64], "counts": "é"}}, r"\(id 3\): RLE: counts are no compressed text"),
     ],
 )
 def test_faulty_annotations_are_named(data, values, message):
@@ -133,6 +150,12 @@ def test_faulty_files_are_named(data, change, message):
 
 def test_broken_json_and_missing_files_are_named(data, tmp_path):
     path = data / "annotations" / "instances_train.json"
+    whole = path.read_text()
+    path.write_text("[" * 100_000)
+    with pytest.raises(RecNextError, match=r"instances_train.json is not valid JSON"):
+        read_coco(path, masks=True)
+    path.write_text(whole, encoding="utf-8-sig")  # as some programs on Windows do
+    assert len(read_coco(path, masks=True).images) == 12
     path.write_text(path.read_text()[:-20])
     with pytest.raises(RecNextError, match=r"instances_train.json is not valid JSON"):
         open_coco(data, masks=True)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from detection.runs import write_data
+from detection.runs import edit, write_data
 from recnext.detection.coco import decode_segmentation, read_coco
-from recnext.detection.evaluation import to_coco
+from recnext.detection.evaluation import DetectionMeter, to_coco
 from recnext.detection.metrics import NUMBERS, coco_metrics
 
 
@@ -86,6 +86,46 @@ def test_perfect_detections_reach_everything(file):
     result = coco_metrics(file, records, image_ids=[image.id for image in file.images], masks=False)
     assert result.numbers["ap"] == pytest.approx(100)
     assert np.isnan(result.numbers["ap_large"])
+
+
+@pytest.mark.parametrize("identifier", [lambda n: n, lambda n: -1 - n, lambda n: f"a{n}", lambda n: 2**63 + n])
+def test_ids_of_annotations_may_be_any(tmp_path, identifier):
+    """Evaluation marks what is unmatched with 0 and takes whole numbers alone; files in use start at 0."""
+    root = write_data(tmp_path)
+
+    def change(content):
+        for number, record in enumerate(content["annotations"]):
+            record["id"] = identifier(number)
+
+    assert everything_found(edit(root, "val", change)) == 100
+
+
+@pytest.mark.parametrize("some", [1, 99])
+def test_ids_of_images_may_be_text(tmp_path, some):
+    root = write_data(tmp_path)
+
+    def change(content):
+        for record in content["images"]:
+            record["id"] = f"i{record['id']}" if record["id"] <= some else record["id"]
+        for record in content["annotations"]:
+            record["image_id"] = f"i{record['image_id']}" if record["image_id"] <= some else record["image_id"]
+
+    assert everything_found(edit(root, "val", change)) == 100
+
+
+def everything_found(path):
+    """Box AP of the annotations themselves, through what evaluation uses."""
+    file = read_coco(path, masks=False)
+    meter = DetectionMeter(file, masks=False)
+    for image in file.images:
+        objects = [each for each in image.objects if not each.crowd]
+        found = {
+            "boxes": torch.tensor([each.box for each in objects]).reshape(-1, 4),
+            "labels": torch.tensor([each.label for each in objects], dtype=torch.int64),
+            "scores": torch.full((len(objects),), 0.9),
+        }
+        meter.add(image.id, found)
+    return pytest.approx(meter.compute().box.numbers["ap"], abs=1e-9)
 
 
 def test_nothing_found_is_zero(file):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recnext.data.rle import decode_rle
+from recnext.data.rle import decode_rle, run_lengths
 from recnext.errors import MissingExtraError, RecNextError
 
 _SMALLEST = 1.0  # pixels that a box to learn from has at least, as published
@@ -53,7 +53,7 @@ class CocoFile:
         images: in its order.
         class_names: by ascending category id; label 1 is the first.
         category_ids: the same.
-        ground_truth: the file's content, completed so that COCO evaluation takes it.
+        ground_truth: the file's content, completed so that COCO evaluation takes it; annotations are numbered anew.
         passed_over: what was wrong but harmless, and how often.
     """
 
@@ -89,38 +89,39 @@ def read_coco(path: Path, *, masks: bool) -> CocoFile:
     labels = {identifier: label for label, identifier in enumerate(sorted(categories), start=1)}
     passed_over: Counter[str] = Counter()
     annotations = []
-    used = {record["id"] for record in content["annotations"] if isinstance(record, Mapping) and "id" in record}
-    next_id = max((number for number in used if isinstance(number, int)), default=0) + 1
     seen: set[Any] = set()
     for index, record in enumerate(content["annotations"]):
         where = _where(path, "annotations", index, record)
         if not isinstance(record, Mapping):
             raise RecNextError(f"{where} is {record!r}, not a record")
         record = dict(record)
-        if record.get("id") is None:
-            record["id"], next_id = next_id, next_id + 1
+        identifier = record.get("id")
+        if identifier is None:
             passed_over["annotations without id: numbered"] += 1
-        if record["id"] in seen:
-            raise RecNextError(f"{where}: id {record['id']} is used twice; ids must differ")
-        seen.add(record["id"])
-        image = images.get(record.get("image_id"))  # type: ignore[arg-type]
+        elif isinstance(identifier, (list, dict)):
+            raise RecNextError(f"{where}: an id is a number or text, not {identifier!r:.40}")
+        elif identifier in seen:
+            raise RecNextError(f"{where}: id {identifier} is used twice; ids must differ")
+        else:
+            seen.add(identifier)
+        record["id"] = index + 1  # evaluation needs whole numbers above 0: it takes 0 for "unmatched"
+        image_id, category_id = record.get("image_id"), record.get("category_id")
+        image = images.get(image_id) if isinstance(image_id, (int, str)) else None
         if image is None:
-            raise RecNextError(f"{where}: image_id {record.get('image_id')!r} is no image of the file")
-        if record.get("category_id") not in categories:
+            raise RecNextError(f"{where}: image_id {image_id!r:.40} is no image of the file")
+        if not isinstance(category_id, int) or category_id not in categories:
             known = ", ".join(map(str, sorted(categories)[:8]))
-            raise RecNextError(f"{where}: category_id {record.get('category_id')!r} is unknown; the file has {known}")
+            raise RecNextError(f"{where}: category_id {category_id!r:.40} is unknown; the file has {known}")
         box = _box(record, where)
         if masks:
             check_segmentation(record.get("segmentation"), image, where)
-        record.setdefault("iscrowd", 0)
-        record.setdefault("area", box[2] * box[3])
+        record["iscrowd"] = _crowd(record, where)
+        record["area"] = _area(record, box, where)
         annotations.append(record)
         inside = _inside(box, image, passed_over)
         if inside is not None:
             segmentation = record.get("segmentation") if masks else None
-            image.objects.append(
-                CocoObject(inside, labels[record["category_id"]], segmentation, bool(record["iscrowd"]))
-            )
+            image.objects.append(CocoObject(inside, labels[category_id], segmentation, bool(record["iscrowd"])))
     ids = tuple(sorted(categories))
     ground_truth = {**content, "annotations": annotations}
     ground_truth.setdefault("info", {})
@@ -162,26 +163,28 @@ def check_segmentation(segmentation: Any, image: CocoImage, where: str) -> None:
             raise RecNextError(
                 f"{where}: its RLE is of size {size}, its image {image.file} {[image.height, image.width]} (H, W)"
             )
-        if not isinstance(counts, (list, str, bytes)):
+        if not isinstance(counts, (list, str)):
             raise RecNextError(f"{where}: its RLE has counts {type(counts).__name__}; expected a list or a string")
-        if isinstance(counts, list) and sum(counts) != image.height * image.width:
-            raise RecNextError(
-                f"{where}: its RLE covers {sum(counts)} pixels, its image has {image.height * image.width}"
-            )
+        try:
+            covered = int(run_lengths(counts).sum())
+        except RecNextError as error:
+            raise RecNextError(f"{where}: {error}") from None
+        if covered != image.height * image.width:
+            raise RecNextError(f"{where}: its RLE covers {covered} pixels, its image has {image.height * image.width}")
         return
     if not isinstance(segmentation, list) or not segmentation:
         raise RecNextError(f"{where} has no segmentation: train and evaluate boxes alone with --no-masks")
     for polygon in segmentation:
-        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not _finite(polygon):
             raise RecNextError(f"{where}: a polygon is an even number of coordinates, 6 or more, not {polygon!r:.60}")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RecNextError(f"cannot read {path}: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecNextError(f"{path} is not valid JSON: {str(error).splitlines()[0]}") from None
     lists = ("images", "annotations", "categories")
     missing = [] if not isinstance(content, dict) else [key for key in lists if not isinstance(content.get(key), list)]
@@ -235,13 +238,37 @@ def _images(content: Mapping[str, Any], path: Path) -> dict[int, CocoImage]:
 
 def _box(record: Mapping[str, Any], where: str) -> tuple[float, float, float, float]:
     box = record.get("bbox")
-    numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(value, (int, float)) for value in box)
-    if not numbers or not all(map(math.isfinite, box)):  # type: ignore[arg-type]
+    if not isinstance(box, list) or len(box) != 4 or not _finite(box):
         raise RecNextError(f"{where}: bbox is {box!r:.60}; expected [x, y, width, height] in pixels")
-    x, y, width, height = map(float, box)  # type: ignore[arg-type]
+    x, y, width, height = map(float, box)
     if width < 0 or height < 0:
         raise RecNextError(f"{where}: bbox {box} has a negative size; expected [x, y, width, height] in pixels")
     return x, y, width, height
+
+
+def _finite(values: list[Any]) -> bool:
+    """Whether all are numbers, none of them infinite or NaN."""
+    try:
+        return math.isfinite(sum(values, 0.0))
+    except (TypeError, OverflowError):
+        return False
+
+
+def _crowd(record: Mapping[str, Any], where: str) -> int:
+    value = record.get("iscrowd") or 0
+    if value not in (0, 1):
+        raise RecNextError(f"{where}: iscrowd is {value!r:.40}; expected 0 or 1")
+    return int(value)
+
+
+def _area(record: Mapping[str, Any], box: tuple[float, float, float, float], where: str) -> float:
+    """That of the record, which decides whether an object is small; the box's where there is none."""
+    value = record.get("area")
+    if value is None:
+        return box[2] * box[3]
+    if not isinstance(value, (int, float)) or not _finite([value]) or value < 0:
+        raise RecNextError(f"{where}: area is {value!r:.40}; expected a number of pixels")
+    return float(value)
 
 
 def _inside(

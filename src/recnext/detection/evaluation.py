@@ -64,7 +64,7 @@ class DetectionMeter:
         mask: Optional[CocoResult] = None
         results = [box, mask]
         if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-            order = {image_id: place for place, image_id in enumerate(sorted(image_ids))}
+            order = {image.id: place for place, image in enumerate(self.file.images)}
             detections = sorted(detections, key=lambda each: order[each["image_id"]])  # as one process has them
             results[0] = coco_metrics(self.file, detections, image_ids=image_ids, masks=False)
             if self.masks:

@@ -66,22 +66,31 @@ def coco_metrics(file: CocoFile, detections: Sequence[dict[str, Any]], *, image_
     except ImportError:
         raise MissingExtraError("faster-coco-eval", "detection", "COCO evaluation") from None
     logging.getLogger("faster_coco_eval").setLevel(logging.ERROR)
-    truth = COCO(deepcopy(file.ground_truth))
-    left_out = "bbox" if masks else "segmentation"  # else it would decide the area that sizes go by
-    judged = [{key: value for key, value in each.items() if key != left_out} for each in detections]
-    if not judged:
+    if not detections:
         return _nothing_found(file, image_ids)
+    numbers = {image.id: number for number, image in enumerate(file.images, start=1)}  # ids may be text
+    content = deepcopy(file.ground_truth)
+    for image in content["images"]:
+        image["id"] = numbers[image["id"]]
+    for record in content["annotations"]:
+        record["image_id"] = numbers[record["image_id"]]
+    truth = COCO(content)
+    left_out = "bbox" if masks else "segmentation"  # else it would decide the area that sizes go by
+    judged = [
+        {key: value for key, value in each.items() if key != left_out} | {"image_id": numbers[each["image_id"]]}
+        for each in detections
+    ]
     evaluation = COCOeval_faster(truth, truth.loadRes(judged), "segm" if masks else "bbox")
-    evaluation.params.imgIds = sorted(image_ids)
+    evaluation.params.imgIds = sorted(numbers[image_id] for image_id in image_ids)
     evaluation.params.catIds = list(file.category_ids)
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
     precision = np.asarray(evaluation.eval["precision"]).reshape(10, 101, len(file.category_ids), 4, 3)[..., 0, 2]
-    numbers = {name: _percent(value) for name, value in zip(NUMBERS, evaluation.stats[:12], strict=True)}
+    twelve = {name: _percent(value) for name, value in zip(NUMBERS, evaluation.stats[:12], strict=True)}
     whole = tuple(_mean(precision[:, :, index]) for index in range(len(file.category_ids)))
     half = tuple(_mean(precision[0, :, index]) for index in range(len(file.category_ids)))
-    return CocoResult(numbers, whole, half)
+    return CocoResult(twelve, whole, half)
 
 
 def _nothing_found(file: CocoFile, image_ids: Sequence[int]) -> CocoResult:
