@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any, Literal, Optional, get_args, get_origin
+from typing import Any, Literal, NoReturn, Optional, get_args, get_origin
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from recnext.errors import RecNextError
+
+from .mistakes import explained
 from .recipes import with_paths
 
 _CURRENT: ContextVar[tuple["Parser", list[str]]] = ContextVar("current")
@@ -32,6 +35,16 @@ class Parser(ArgumentParser):
             args = with_paths(self._with_values(args))
             _CURRENT.set((self, args))
         return super().parse_args(args, *rest, **options)
+
+    def error(self, message: str, ex: Optional[Exception] = None) -> NoReturn:
+        """Called for a command line, or a configuration, that is not as it should be.
+
+        Raises:
+            RecNextError: always, with one line in place of the usage and jsonargparse's several.
+        """
+        at_fault = getattr(ex, "subcommand_parser", None) or self
+        options = [option for action in at_fault._actions for option in action.option_strings]
+        raise RecNextError(explained(message, command=at_fault.prog, options=options)) from None
 
     def _with_values(self, arguments: Sequence[str]) -> list[str]:
         """Gives the switches that may have a word one: theirs, or true."""
