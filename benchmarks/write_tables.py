@@ -59,7 +59,7 @@ def classification() -> str:
     """Everything published of a network beside what is counted here."""
     costs = published_costs()
     table = _table(
-        "network | parameters | fused | GMACs | top-1 | distilled | iPhone 13, ms | Cortex-A57, ms | RTX 3090, images/s",
+        "network | parameters | fused | GMACs | top-1 | distilled | iPhone 13, ms | Cortex-A57, ms | RTX 3090, img/s",
         (
             (
                 f"`{name}`",
@@ -86,7 +86,7 @@ def robustness() -> str:
     rows = published()["robustness"]
     return _table(
         "network | ImageNet-C, mCE | ImageNet-A | ImageNet-R | ImageNet-Sketch",
-        ((f"`{name}`" if name.startswith("recnext") else name, *map(_cell, row.values())) for name, row in rows.items()),
+        ((f"`{name}`" if name in published_costs() else name, *map(_cell, row.values())) for name, row in rows.items()),
     )
 
 
