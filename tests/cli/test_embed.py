@@ -1,9 +1,11 @@
 import pytest
+import torch
 
 import recnext
 from cli.command import fails, run
 from process_group import run_processes
 from recnext.data.digits import write_folders
+from recnext.prediction.parts import Parts
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -54,6 +56,25 @@ def test_unreadable_images_are_rows_and_the_status_is_one(images, weights, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("command", ["embed", "predict"])
+def test_weights_that_changed_do_not_go_on(command, images, tmp_path, capsys, monkeypatch):
+    """The same file name with other weights in it, as a run that was trained on leaves it."""
+    file = tmp_path / "a.safetensors"
+    recnext.save(recnext.load("test_recnext_m", num_classes=10), file)
+    arguments = [command, images, f"--checkpoint={file}", f"--output={tmp_path / 'a.parquet'}", *OPTIONS]
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Parts, "join", killed)
+        with pytest.raises(RuntimeError):
+            run(capsys, *arguments)
+    torch.manual_seed(1)
+    recnext.save(recnext.load("test_recnext_m", num_classes=10), file)
+    assert "was started with other contents of the weights" in fails(capsys, *arguments)
+
+
+def killed(parts: Parts) -> int:
+    raise RuntimeError
+
+
 def test_two_processes_write_one_table(images, weights, tmp_path):
     output = tmp_path / "a.parquet"
     first, second = run_processes(["embed", str(images), f"--checkpoint={weights}", f"--output={output}", *OPTIONS])

@@ -182,3 +182,15 @@ def test_killed_at_any_moment_it_goes_on_without_a_row_lost_or_doubled(tmp_path)
         features = torch.tensor(table["features"][row].as_py())
         expected = by_hand(model, images / f"{row:05d}.png")[0]
         torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_leftovers_without_a_manifest_are_not_taken_for_done(model, folder, tmp_path):
+    """A run killed while it cleared up, whose table was then moved away."""
+    output = tmp_path / "a.parquet"
+    parts = Parts(output)
+    parts.folder.mkdir()
+    (parts.folder / "00000000.parquet").write_bytes(b"of other weights")
+    assert not parts.open({"weights": "b"})
+    assert not parts.done("00000000")
+    written(model, FileChunks([str(folder)]), output, facts={"weights": "b"})
+    assert parquet.read_metadata(output).num_rows == 24

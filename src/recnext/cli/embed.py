@@ -10,7 +10,7 @@ from torch import nn
 from recnext.checkpoints import load
 from recnext.cli.checks import require_at_least
 from recnext.cli.info import parse_size
-from recnext.cli.tables import make_table
+from recnext.cli.tables import make_table, weight_facts
 from recnext.errors import RecNextError
 from recnext.prediction.embedding import Pooled
 
@@ -72,7 +72,10 @@ def run(
         output,
         load_network=load_network,
         columns=lambda network: Pooled(stages),
-        facts={"weights": checkpoint or model, "stages": stages, "image_size": image_size, "ema": ema, "fused": fused},
+        facts={
+            **weight_facts(model, checkpoint=checkpoint, ema=ema),
+            **{"stages": stages, "image_size": image_size, "fused": fused},
+        },
         image_size=parse_size(image_size) if image_size else None,
         batch_size=batch_size,
         workers=workers or os.cpu_count() or 1,

@@ -20,7 +20,7 @@ from recnext.backends import forward_for
 from recnext.checkpoints import load
 from recnext.cli.checks import require_at_least
 from recnext.cli.info import parse_size
-from recnext.cli.tables import make_table
+from recnext.cli.tables import make_table, weight_facts
 from recnext.devices import choose_device
 from recnext.errors import RecNextError
 from recnext.export.files import ExportedNetwork, is_exported
@@ -97,7 +97,10 @@ def run(
                 device=target,
             ),
             columns=lambda network: classes_of(network, topk=topk),
-            facts={"weights": checkpoint or model, "topk": topk, "image_size": image_size, "ema": ema, "fused": fused},
+            facts={
+                **weight_facts(model, checkpoint=checkpoint, ema=ema),
+                **{"topk": topk, "image_size": image_size, "fused": fused},
+            },
             image_size=size,
             batch_size=batch_size,
             workers=workers or os.cpu_count() or 1,

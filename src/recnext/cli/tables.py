@@ -1,5 +1,6 @@
 """What `recnext embed` and `recnext predict --output FILE.parquet` share: a table made by any number of processes."""
 
+import hashlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,12 +13,33 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from recnext.backends import forward_for
+from recnext.checkpoints.sources import find_file
 from recnext.prediction.chunks import open_chunks
 from recnext.prediction.embedding import ROWS, Columns, write_table
 from recnext.prediction.parts import Parts
 from recnext.processes import Processes, joined
 
 _REPORTED = 20  # unreadable images named at the end
+
+
+def weight_facts(name: Optional[str], *, checkpoint: Optional[str], ema: bool) -> dict[str, Any]:
+    """What tells one network's weights from another's: their name, and of a checkpoint the content.
+
+    Args:
+        name: of a network with published weights.
+        checkpoint: as of `recnext.load`.
+        ema: whether its moving average is taken.
+
+    Raises:
+        RecNextError: there is no such checkpoint.
+    """
+    if checkpoint is None:
+        return {"weights": name, "ema": ema}
+    digest = hashlib.blake2b(digest_size=16)
+    with find_file(checkpoint, ema=ema).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return {"weights": checkpoint, "ema": ema, "contents of the weights": digest.hexdigest()}
 
 
 def make_table(

@@ -54,7 +54,8 @@ class Parts:
         if not manifest.is_file():
             if self.output.exists():
                 raise RecNextError(f"{self.output} already exists: remove it, or choose another --output")
-            self.folder.mkdir(exist_ok=True)
+            shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was killed while it cleared up
+            self.folder.mkdir()
             write_atomically(manifest, json.dumps(facts, indent=1).encode("utf-8"))
             return False
         before: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
@@ -113,6 +114,7 @@ class Parts:
         with staged.open("r+b") as file:
             os.fsync(file.fileno())
         os.replace(staged, self.output)
+        (self.folder / _MANIFEST).unlink()  # from here on the parts are leftovers
         shutil.rmtree(self.folder)
         return rows
 
