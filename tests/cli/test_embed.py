@@ -66,6 +66,7 @@ def test_weights_that_changed_do_not_go_on(command, images, tmp_path, capsys, mo
         stopped.setattr(Parts, "join", killed)
         with pytest.raises(RuntimeError):
             run(capsys, *arguments)
+    capsys.readouterr()
     torch.manual_seed(1)
     recnext.save(recnext.load("test_recnext_m", num_classes=10), file)
     assert "was started with other contents of the weights" in fails(capsys, *arguments)

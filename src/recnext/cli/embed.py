@@ -74,7 +74,9 @@ def run(
         columns=lambda network: Pooled(stages),
         facts={
             **weight_facts(model, checkpoint=checkpoint, ema=ema),
-            **{"stages": stages, "image_size": image_size, "fused": fused},
+            "stages": stages,
+            "image_size": image_size,
+            "fused": fused,
         },
         image_size=parse_size(image_size) if image_size else None,
         batch_size=batch_size,

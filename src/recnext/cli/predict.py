@@ -99,7 +99,9 @@ def run(
             columns=lambda network: classes_of(network, topk=topk),
             facts={
                 **weight_facts(model, checkpoint=checkpoint, ema=ema),
-                **{"topk": topk, "image_size": image_size, "fused": fused},
+                "topk": topk,
+                "image_size": image_size,
+                "fused": fused,
             },
             image_size=size,
             batch_size=batch_size,
