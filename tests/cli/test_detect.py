@@ -13,6 +13,7 @@ from PIL import Image
 from cli.command import fails, run, run_json
 from detection.detectors import tiny
 from detection.runs import edit, write_data
+from process_group import run_processes
 from recnext.checkpoints.metadata import save_checkpoint
 from recnext.cli.detect import next_commands
 from recnext.data.shapes import CLASS_NAMES
@@ -55,11 +56,24 @@ def test_train_leaves_a_run(data, tmp_path, capsys, monkeypatch):
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
     message = fails(capsys, "detect", "train", data, "--output", folder, "--resume", "--channels", 16)
     assert "--channels 16 differs from the 8 this run was started with" in message
+    message = fails(capsys, "detect", "train", data, "--output", folder, "--resume", "--channels", 256)  # the default
+    assert "--channels 256 differs from the 8 this run was started with" in message
 
 
 def test_eval_shows_coco_numbers(data, checkpoint, tmp_path, capsys):
     facts = run_json(
-        capsys, "detect", "eval", data, checkpoint, "--workers", 0, "--device", "cpu", "--output", tmp_path
+        capsys,
+        "detect",
+        "eval",
+        data,
+        "--checkpoint",
+        checkpoint,
+        "--workers",
+        0,
+        "--device",
+        "cpu",
+        "--output",
+        tmp_path,
     )
     assert facts["images"] == 5
     assert set(facts["box"]) == set(facts["mask"])
@@ -69,7 +83,9 @@ def test_eval_shows_coco_numbers(data, checkpoint, tmp_path, capsys):
     assert detections[0]["category_id"] == 2
     assert detections[0]["segmentation"]["size"] == [48, 64]
     assert (tmp_path / "per_class.csv").read_text().startswith("class,box_ap,box_ap50,mask_ap,mask_ap50\ndisc,")
-    status, out, _ = run(capsys, "detect", "eval", data, checkpoint, "--no-masks", "--workers", 0, "--device", "cpu")
+    status, out, _ = run(
+        capsys, "detect", "eval", data, "--checkpoint", checkpoint, "--no-masks", "--workers", 0, "--device", "cpu"
+    )
     assert status == 0
     assert "AP at IoU .75" in out
     assert "mask" not in out
@@ -78,13 +94,15 @@ def test_eval_shows_coco_numbers(data, checkpoint, tmp_path, capsys):
 def test_eval_names_what_does_not_fit(data, checkpoint, tmp_path, capsys):
     other = write_data(tmp_path / "other")
     edit(other, "val", lambda content: content["categories"].append({"id": 99, "name": "star"}))
-    message = fails(capsys, "detect", "eval", other, checkpoint)
+    message = fails(capsys, "detect", "eval", other, "--checkpoint", checkpoint)
     assert "tells 5 classes apart" in message
     assert "has 6" in message
     renamed = write_data(tmp_path / "renamed")
     edit(renamed, "val", lambda content: content["categories"][1].update(name="star"))
-    assert "was trained on other classes" in fails(capsys, "detect", "eval", renamed, checkpoint)
-    assert "is no folder" in fails(capsys, "detect", "eval", tmp_path / "x", checkpoint, "--annotations", "a.json")
+    assert "was trained on other classes" in fails(capsys, "detect", "eval", renamed, "--checkpoint", checkpoint)
+    assert "is no folder" in fails(
+        capsys, "detect", "eval", tmp_path / "x", "--checkpoint", checkpoint, "--annotations", "a.json"
+    )
 
 
 def test_published_numbers_stand_beside_those_of_coco():
@@ -130,11 +148,44 @@ def test_predict_draws_videos(checkpoint, tmp_path, capsys):
         assert [frame.shape for frame in drawn] == [(256, 256, 3)] * 3
 
 
+def test_predict_goes_on_after_a_broken_video(data, checkpoint, tmp_path, capsys):
+    pytest.importorskip("av")
+    (tmp_path / "torn.mp4").write_bytes(b"no video")
+    output = tmp_path / "out"
+    names = (data / "val" / "000001.jpg", tmp_path / "torn.mp4")
+    status, _, err = run(
+        capsys, "detect", "predict", *names, "--checkpoint", checkpoint, "--output", output, "--threshold", 0.3
+    )
+    assert status == 1
+    assert err.splitlines()[0].startswith("1 drawn, in ")
+    assert "torn.mp4 is no video that can be read" in err
+    assert json.loads((output / "detections.json").read_text())
+
+
+@pytest.mark.slow
+def test_two_processes_count_what_one_does(data, checkpoint, capsys):
+    arguments = ("detect", "eval", data, "--checkpoint", checkpoint, "--workers", 0, "--device", "cpu")
+    alone = run_json(capsys, *arguments)
+    first, second = run_processes([*map(str, arguments), "--json"])
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert second.stdout == ""
+    assert json.loads(first.stdout) == alone
+    assert alone["images"] == 5
+
+
 def test_mistakes_are_one_line(data, checkpoint, tmp_path, capsys):
     assert "expected a score from 0 to 1" in fails(
         capsys, "detect", "predict", data / "val", "--checkpoint", checkpoint, "--threshold", 2
     )
     assert "--max-size is 400" in fails(capsys, "detect", "train", data, "--max-size", 400)
+    (tmp_path / "file").touch()
+    image = data / "val" / "000001.jpg"
+    assert "is a file: --output expects a folder" in fails(
+        capsys, "detect", "predict", image, "--checkpoint", checkpoint, "--output", tmp_path / "file"
+    )
+    assert "there is no file none.mp4" in fails(
+        capsys, "detect", "predict", image, "none.mp4", "--checkpoint", checkpoint
+    )
     assert "has no annotations of train" in fails(capsys, "detect", "train", tmp_path)
     edit_me = write_data(tmp_path / "bad")
     edit(edit_me, "train", lambda content: content["annotations"][3].update(category_id=77))
@@ -167,6 +218,8 @@ def test_a_short_demo_leaves_everything(tmp_path, capsys, monkeypatch):
     assert status == 0, err  # it replaces its own run
     for command in next_commands(folder.relative_to(tmp_path)):
         assert f"  {command}" in printed.splitlines()
+        status, _, err = run(capsys, *shlex.split(command)[1:])
+        assert status == 0, err
     (folder / "config.yaml").write_text("settings: {}\ndata: photos\n")
     assert "holds a run on photos" in fails(capsys, "detect", "demo")
 

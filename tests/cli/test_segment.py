@@ -55,6 +55,10 @@ def test_train_resume_eval(data, tmp_path, capsys):
     status, out, err = run(capsys, "segment", "train", data, f"--output={folder}", "--resume", "--epochs=2")
     assert status == 0, err
     assert "extended from 1 to 2 epochs" in out
+    message = fails(
+        capsys, "segment", "train", data, f"--output={folder}", "--resume", "--neck-channels=256"
+    )  # default
+    assert "--neck-channels 256 differs from the 8 this run was started with" in message
     facts = run_json(capsys, "segment", "eval", data, "--checkpoint", folder, "--workers=0", "--device=cpu")
     assert facts["images"] == 3
     assert facts["image_size"] == 32
@@ -138,6 +142,18 @@ def test_predict_reads_videos(checkpoint, tmp_path, capsys):
         assert [frame.shape for frame in reader] == [(32, 48, 3)] * 3
 
 
+def test_predict_goes_on_after_a_broken_video(data, checkpoint, tmp_path, capsys):
+    pytest.importorskip("av", reason="needs the video extra")
+    (tmp_path / "torn.mp4").write_bytes(b"no video")
+    names = (tmp_path / "torn.mp4", data / "images" / "validation" / "000001.jpg")
+    output = tmp_path / "out"
+    status, out, err = run(capsys, "segment", "predict", *names, "--checkpoint", checkpoint, "--output", output)
+    assert status == 1
+    assert "1 segmented" in err
+    assert "torn.mp4 is no video that can be read" in err
+    assert out.count("\n") == 1
+
+
 def test_mistakes_are_one_line(data, checkpoint, tmp_path, capsys):
     def message(*arguments):
         return fails(capsys, "segment", *arguments)
@@ -158,6 +174,9 @@ def test_mistakes_are_one_line(data, checkpoint, tmp_path, capsys):
     assert "holds label 77 at row 0, column 0: expected 0..5" in message("eval", *common, "--num-classes=6")
     (plain / "masks" / "a.png").unlink()
     assert "no mask in" in message("eval", *common, "--num-classes=6")
+    assert "expects a folder" in message(
+        "predict", plain / "images", "--checkpoint", checkpoint, "--output", plain / "images" / "a.png"
+    )
     assert "there is no file or folder" in message("predict", tmp_path / "no.png", "--checkpoint", checkpoint)
     assert "holds a run on photos" in _demo_on_another_run(capsys, tmp_path / "other")
 

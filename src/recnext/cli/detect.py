@@ -7,8 +7,10 @@ from typing import Any, Optional
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from recnext.cli.checks import SMALLEST_IMAGE, require_at_least
+from recnext.cli.checks import SMALLEST_IMAGE, require_at_least, require_folder
 from recnext.cli.detect_tables import demo_table, result_tables
+from recnext.cli.training_run import run_training
+from recnext.data.images import UnreadableImageError
 from recnext.detection import load
 from recnext.detection.batches import evaluation_loader
 from recnext.detection.coco import mask_tools, read_coco
@@ -24,7 +26,8 @@ from recnext.devices import choose_device
 from recnext.errors import RecNextError
 from recnext.fusion import fuse
 from recnext.prediction import Unreadable, find_images
-from recnext.prediction.video import is_video
+from recnext.prediction.video import split_videos
+from recnext.processes import joined
 
 
 def train(data: str, **settings: Any) -> int:
@@ -39,24 +42,12 @@ def train(data: str, **settings: Any) -> int:
         data: folder of images and annotations.
     """
     chosen = DetectSettings(**settings)
-    console = Console()
-    result = train_detector(chosen, data=Path(data), console=console)
-    if result.interrupted is not None:
-        text = f"stopped in {result.where} after step {result.position[1]}, saved in {chosen.folder}: --resume goes on"
-        console.print(text, highlight=False, soft_wrap=True)
-        return 128 + result.interrupted
-    assert result.best is not None
-    console.print(
-        f"best box AP {result.best['box_ap']:.2f} in epoch {result.best['epoch'] + 1}: "
-        f"{chosen.folder / 'best.safetensors'}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return 0
+    return run_training(train_detector, chosen, data=Path(data), metric="box_ap", name="box AP")
 
 
 def evaluation(
     data: str,
+    *,
     checkpoint: str,
     backbone: Optional[str] = None,
     annotations: Optional[str] = None,
@@ -71,6 +62,8 @@ def evaluation(
     output: Optional[str] = None,
 ) -> int:
     """Measures a detector's average precision as COCO does, of boxes and of masks.
+
+    Also under torchrun or accelerate launch: the processes share the images, and the numbers are the same.
 
     Args:
         data: as for train; the validation images are used. With --annotations, the folder of the images.
@@ -90,27 +83,30 @@ def evaluation(
     require_at_least(0, workers=workers)
     require_at_least(1, batch_size=batch_size)
     require_at_least(SMALLEST_IMAGE, image_size=image_size, max_size=max_size)
-    if output is not None and Path(output).exists() and not Path(output).is_dir():
-        raise RecNextError(f"{output} is a file: --output expects a folder")
+    require_folder(output)
     mask_tools()
-    target = choose_device(device)
-    model = load(checkpoint, backbone=backbone, device=target)
-    masks = masks and model.config.masks
-    images = _open(Path(data), annotations, masks=masks)
-    _require_same_classes(model, images, checkpoint)
-    resize_to(model, image_size=image_size, max_size=max_size)
-    console = Console(stderr=json)
-    with _progress(console, "evaluating") as progress:
-        bar = progress.add_task("", total=len(images))
-        meter = evaluate(
-            fuse(model) if fused else model,
-            evaluation_loader(images, batch_size=batch_size, workers=workers, pin_memory=target.type == "cuda"),
-            file=images.file,
-            masks=masks,
-            device=target,
-            on_images=lambda count: progress.advance(bar, count),
-        )
-    result = meter.compute()
+    with joined(device) as processes:
+        model = load(checkpoint, backbone=backbone, device=processes.device)
+        masks = masks and model.config.masks
+        images = _open(Path(data), annotations, masks=masks)
+        _require_same_classes(model, images, checkpoint)
+        resize_to(model, image_size=image_size, max_size=max_size)
+        console = Console(stderr=json, quiet=not processes.first)
+        loading: dict[str, Any] = {"workers": workers, "pin_memory": processes.device.type == "cuda"}
+        loading |= {"rank": processes.rank, "world_size": processes.world_size}
+        with _progress(console, "evaluating") as progress:
+            bar = progress.add_task("", total=-(-len(images) // processes.world_size))
+            meter = evaluate(
+                fuse(model) if fused else model,
+                evaluation_loader(images, batch_size=batch_size, **loading),
+                file=images.file,
+                masks=masks,
+                device=processes.device,
+                on_images=lambda count: progress.advance(bar, count),
+            )
+        result = meter.compute()
+    if not processes.first:
+        return 0
     facts: dict[str, Any] = {
         "checkpoint": checkpoint,
         "backbone": model.config.backbone,
@@ -171,8 +167,8 @@ def predict(
     require_at_least(SMALLEST_IMAGE, image_size=image_size, max_size=max_size)
     if not 0 <= threshold <= 1:
         raise RecNextError(f"--threshold is {threshold}: expected a score from 0 to 1")
-    videos = [name for name in images if is_video(name)]
-    stills = [name for name in images if not is_video(name)]
+    require_folder(output)
+    stills, videos = split_videos(images)
     found = list(find_images(stills)) if stills else []
     model = load(checkpoint, backbone=backbone, device=choose_device(device))
     if model.config.masks:
@@ -194,7 +190,11 @@ def predict(
                 unreadable.append(result)
             progress.advance(bar)
         for video in videos:
-            path, frames = write_video(finder, Path(video), writer, progress=progress)
+            try:
+                path, frames = write_video(finder, Path(video), writer, progress=progress)
+            except UnreadableImageError as error:
+                unreadable.append(Unreadable(video, str(error)))
+                continue
             if not json:
                 print(f"{video}: {frames} frames in {path}")
     listing = jsonlib.dumps(records, ensure_ascii=False)
@@ -202,7 +202,7 @@ def predict(
     if json:
         print(listing)
     else:
-        count = len(found) - len(unreadable) + len(videos)
+        count = len(found) + len(videos) - len(unreadable)
         console.print(f"{count} drawn, in {output}", highlight=False, soft_wrap=True)
     for failed in unreadable:
         console.print(f"recnext: cannot read {failed.image}: {failed.reason}", highlight=False, soft_wrap=True)
@@ -275,9 +275,8 @@ def _without_nan(value: Any) -> Any:
 
 
 def _progress(console: Console, text: str) -> Progress:
-    return Progress(
-        TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
-    )
+    columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 run = {"train": train, "eval": evaluation, "predict": predict, "demo": demo}

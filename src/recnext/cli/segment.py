@@ -7,12 +7,14 @@ from typing import Any, Optional
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from recnext.cli.checks import SMALLEST_IMAGE, require_at_least
+from recnext.cli.checks import SMALLEST_IMAGE, require_at_least, require_folder
 from recnext.cli.segment_tables import demo_table, result_table
+from recnext.cli.training_run import run_training
+from recnext.data.images import UnreadableImageError
 from recnext.devices import choose_device
 from recnext.errors import RecNextError
 from recnext.prediction import Unreadable, find_images
-from recnext.prediction.video import is_video
+from recnext.prediction.video import split_videos
 from recnext.processes import joined
 from recnext.segmentation import load
 from recnext.segmentation.batches import evaluation_loader
@@ -37,20 +39,7 @@ def train(data: str, **settings: Any) -> int:
         data: folder of images and masks.
     """
     chosen = SegmentSettings(**settings)
-    console = Console()
-    result = train_segmenter(chosen, data=Path(data), console=console)
-    if result.interrupted is not None:
-        text = f"stopped in {result.where} after step {result.position[1]}, saved in {chosen.folder}: --resume goes on"
-        console.print(text, highlight=False, soft_wrap=True)
-        return 128 + result.interrupted
-    assert result.best is not None
-    console.print(
-        f"best mIoU {result.best['miou']:.2f} in epoch {result.best['epoch'] + 1}: "
-        f"{chosen.folder / 'best.safetensors'}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return 0
+    return run_training(train_segmenter, chosen, data=Path(data), metric="miou", name="mIoU")
 
 
 def evaluation(
@@ -88,8 +77,7 @@ def evaluation(
     """
     require_at_least(0, workers=workers, window=window)
     require_at_least(SMALLEST_IMAGE, image_size=image_size, window=window or None)
-    if output is not None and Path(output).exists() and not Path(output).is_dir():
-        raise RecNextError(f"{output} is a file: --output expects a folder")
+    require_folder(output)
     images = open_evaluation(Path(data), num_classes=num_classes)
     with joined(device) as processes:
         model = load(checkpoint, backbone=backbone, ema=ema, fused=fused, device=processes.device)
@@ -170,8 +158,8 @@ def predict(
     """
     require_at_least(0, window=window)
     require_at_least(SMALLEST_IMAGE, image_size=image_size, window=window or None)
-    videos = [name for name in images if is_video(name)]
-    stills = [name for name in images if not is_video(name)]
+    require_folder(output)
+    stills, videos = split_videos(images)
     found = list(find_images(stills)) if stills else []
     model = load(checkpoint, backbone=backbone, ema=ema, fused=fused, device=choose_device(device))
     segmenter = Segmenter(model, image_size=image_size, window=window)
@@ -190,7 +178,10 @@ def predict(
                 unreadable.append(result)
             progress.advance(bar)
         for video in videos:
-            results.append(write_video(segmenter, Path(video), writer, progress=progress))
+            try:
+                results.append(write_video(segmenter, Path(video), writer, progress=progress))
+            except UnreadableImageError as error:
+                unreadable.append(Unreadable(video, str(error)))
     if json:
         print(jsonlib.dumps(results, indent=1, ensure_ascii=False))
     else:

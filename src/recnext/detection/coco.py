@@ -221,8 +221,8 @@ def _categories(content: Mapping[str, Any], path: Path) -> dict[int, str]:
     return found
 
 
-def _images(content: Mapping[str, Any], path: Path) -> dict[int, CocoImage]:
-    found: dict[int, CocoImage] = {}
+def _images(content: Mapping[str, Any], path: Path) -> dict[Any, CocoImage]:
+    found: dict[Any, CocoImage] = {}
     for index, record in enumerate(content["images"]):
         where = _where(path, "images", index, record)
         _require(record, where, id=(int, str), file_name=str, width=int, height=int)

@@ -79,7 +79,7 @@ def write_video(finder: Finder, source: Path, writer: DrawingWriter, *, progress
 
     Raises:
         MissingExtraError: PyAV is not installed.
-        RecNextError: the video cannot be read.
+        UnreadableImageError: the video cannot be read.
     """
     path = writer.path(str(source), ".mp4")
     frames = 0

@@ -1,6 +1,6 @@
 """Frames of videos in and out, through PyAV (the `video` extra)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from recnext.data.images import UnreadableImageError
 from recnext.errors import MissingExtraError, RecNextError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
@@ -16,6 +17,19 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 def is_video(path: str) -> bool:
     """True for names of video files."""
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
+
+
+def split_videos(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names of images, and those of videos.
+
+    Raises:
+        RecNextError: a video is not there.
+    """
+    videos = [name for name in names if is_video(name)]
+    for name in videos:
+        if not Path(name).is_file():
+            raise RecNextError(f"there is no file {name}")
+    return [name for name in names if not is_video(name)], videos
 
 
 class VideoReader:
@@ -30,18 +44,18 @@ class VideoReader:
 
     Raises:
         MissingExtraError: PyAV is not installed.
-        RecNextError: there is no such file, or no video in it.
+        UnreadableImageError: there is no such file, or no video in it.
     """
 
     def __init__(self, path: Path) -> None:
         av = _av()
         if not path.is_file():
-            raise RecNextError(f"there is no file {path}")
+            raise UnreadableImageError(f"there is no file {path}")
         try:
             self._container = av.open(str(path))
             stream = self._container.streams.video[0]
         except (av.FFmpegError, IndexError):
-            raise RecNextError(f"{path} is no video that can be read") from None
+            raise UnreadableImageError(f"{path} is no video that can be read") from None
         self.path = path
         self.rate = Fraction(stream.average_rate or 25)
         self.frames = int(stream.frames)
@@ -61,7 +75,7 @@ class VideoReader:
         """Frames as uint8 (H, W, 3), RGB.
 
         Raises:
-            RecNextError: the file is damaged or cut off at a frame.
+            UnreadableImageError: the file is damaged or cut off at a frame.
         """
         av = _av()
         read = 0
@@ -70,7 +84,7 @@ class VideoReader:
                 yield frame.to_ndarray(format="rgb24")
                 read += 1
         except av.FFmpegError as error:
-            raise RecNextError(f"{self.path} is damaged after frame {read}: {error.strerror}") from None
+            raise UnreadableImageError(f"{self.path} is damaged after frame {read}: {error.strerror}") from None
 
 
 class VideoWriter:

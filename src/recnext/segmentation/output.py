@@ -95,7 +95,7 @@ def write_video(
         Video, file and number of frames, for JSON.
 
     Raises:
-        RecNextError: the video cannot be read, or PyAV is missing.
+        UnreadableImageError: the video cannot be read, or PyAV is missing.
     """
     path = writer.path(str(video), ".mp4")
     frames = 0

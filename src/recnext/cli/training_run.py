@@ -1,0 +1,48 @@
+"""What every command that trains does around the training."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from accelerate import PartialState
+from rich.console import Console
+
+from recnext.training.failures import DivergedError
+from recnext.training.loop_settings import LoopSettings
+from recnext.training.result import TrainingResult
+
+from .parser import given_arguments
+
+
+def run_training(
+    train: Callable[..., TrainingResult], settings: LoopSettings, *, data: Any, metric: str, name: str
+) -> int:
+    """Trains, and says how it ended; called by the function whose arguments the settings are.
+
+    Args:
+        train: takes the settings, and `data`, `given` and `console` by name.
+        settings: of the run.
+        data: to train on.
+        metric: key of the best record's measure.
+        name: that measure for people.
+
+    Returns:
+        The exit status: 128 and the signal's number for a stopped run.
+    """
+    console = Console()
+    given = given_arguments() & {entry.name for entry in fields(settings)}
+    try:
+        result = train(settings, data=data, given=given, console=console)
+    except DivergedError:
+        if PartialState().is_main_process:
+            raise
+        return 2  # one line says it for all
+    console.quiet = not PartialState().is_main_process
+    if result.interrupted is not None:
+        text = f"stopped in {result.where} after step {result.position[1]}, saved in {settings.folder}"
+        console.print(f"{text}: --resume goes on from there", highlight=False, soft_wrap=True)
+        return 128 + result.interrupted
+    assert result.best is not None
+    best = f"best {name} {result.best[metric]:.2f} in epoch {result.best['epoch'] + 1}"
+    console.print(f"{best}: {settings.folder / 'best.safetensors'}", highlight=False, soft_wrap=True)
+    return 0
