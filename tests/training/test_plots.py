@@ -28,3 +28,13 @@ def test_curves_show_the_metrics_of_every_task(
     assert {line.get_label() for line in accuracy.lines} == labels
     assert [text.get_text() for text in accuracy.texts] == [f"{next(iter(metrics.values())):.2f}"]
     assert (tmp_path / "curves.png").is_file()
+
+
+def test_one_epoch_is_seen_and_published_lines_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+    record = {"epoch": 0, "step": 1, "train_loss": 1.0, "top1": 60.0, "ema_top1": 50.0}
+    plots.draw_overlay(tmp_path / "a.png", {"a": [record]}, metric="top1", published={"base": 78.0, "distilled": 79.2})
+    accuracy = drawn[0].axes[0]
+    assert [line.get_marker() for line in accuracy.lines[:2]] == ["o", "x"]
+    assert [text.get_va() for text in accuracy.texts] == ["top", "bottom"]

@@ -89,17 +89,21 @@ def draw_overlay(
             axes.set_title(key.replace("_", " "))
             axes.set_xlabel(unit)
             axes.grid(alpha=0.25)
+            axes.xaxis.get_major_locator().set_params(integer=True)
             for name, records in runs.items():
                 shown = [record for record in records if key in record]
-                axes.plot(_places(shown, unit), [record[key] for record in shown], label=name, linewidth=1.5)
+                values, marker = [record[key] for record in shown], "o" if len(shown) == 1 else ""
+                axes.plot(_places(shown, unit), values, label=name, linewidth=1.5, marker=marker, markersize=4)
                 averaged = f"ema_{key}"
                 if averaged in records[0]:
                     color = axes.lines[-1].get_color()
                     values = [record[averaged] for record in records]
-                    axes.plot(_places(records, unit), values, label=f"{name}, averaged", color=color, linestyle=":")
+                    style = {"color": color, "linestyle": ":", "marker": marker and "x"}
+                    axes.plot(_places(records, unit), values, label=f"{name}, averaged", **style)
         for name, value in published.items():
+            side = "bottom" if value == max(published.values()) else "top"  # two lines may be close
             left.axhline(value, color=_TRAIN, linestyle="--", linewidth=1)
-            left.annotate(f"{name} {value}", (0.01, value), xycoords=("axes fraction", "data"), va="bottom", fontsize=8)
+            left.annotate(f"{name} {value}", (0.01, value), xycoords=("axes fraction", "data"), va=side, fontsize=8)
         for axes in (left, right):
             axes.legend(fontsize=8)
 
