@@ -73,6 +73,8 @@ def test_coco_2017_and_other_layouts_are_found(data, tmp_path):
         (data / f"{split}2017").rename(data / split)
         (data / f"annotations/instances_{split}2017.json").rename(data / split / "_annotations.coco.json")
     assert len(open_coco(data, masks=True).val) == 5
+    (data / "val").rename(data / "valid")  # as Roboflow writes it
+    assert len(open_coco(data, masks=True).val) == 5
 
 
 def test_harmless_faults_are_passed_over_with_counts(data):

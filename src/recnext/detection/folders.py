@@ -25,6 +25,7 @@ _ANNOTATIONS = (
     "{split}/_annotations.coco.json",
     "{split}/annotations.json",
 )
+_ALIASES = {"val": ("val", "valid", "validation")}
 _IMAGES = ("{split}2017", "{split}", "images/{split}", "images")
 
 Target = dict[str, Any]
@@ -196,7 +197,9 @@ def open_images(folder: Path, file: CocoFile, *, masks: bool, max_missing: float
 
 
 def _first(root: Path, patterns: tuple[str, ...], split: str) -> Optional[Path]:
-    return next((path for pattern in patterns if (path := root / pattern.format(split=split)).exists()), None)
+    names = _ALIASES.get(split, (split,))
+    paths = (root / pattern.format(split=name) for name in names for pattern in patterns)
+    return next((path for path in paths if path.exists()), None)
 
 
 def training_transform(*, hflip: float, photometric: bool) -> Callable[[Any, Target], tuple[Any, Target]]:
