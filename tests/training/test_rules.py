@@ -40,7 +40,6 @@ def test_mixing_and_its_loss(seed):
         share = np.random.beta(1.0, 1.0)
         height, width = (int(side * math.sqrt(1 - share)) for side in (20, 30))
         row, column = np.random.randint(0, 20), np.random.randint(0, 30)
-        # timm 1.0.31 keeps boxes of odd sides whole; the releases at the time of the published runs lost a pixel
         rows = slice(max(row - height // 2, 0), min(row + (height + 1) // 2, 20))
         columns = slice(max(column - width // 2, 0), min(column + (width + 1) // 2, 30))
         expected = x.copy()
@@ -143,6 +142,15 @@ def test_a_teacher_of_timm_with_weights_from_a_file(tmp_path):
     assert not teacher.training
     with pytest.raises(RecNextError, match="--teacher test_resnet cannot be loaded: "):
         load_teacher("test_resnet", checkpoint=str(tmp_path / "teacher.pth"), class_names=[*"01234567"])
+
+
+def test_a_teacher_out_of_reach_says_what_to_do(monkeypatch):
+    def unreachable(*_, **__):
+        raise OSError("no connection.")
+
+    monkeypatch.setattr("timm.create_model", unreachable)
+    with pytest.raises(RecNextError, match=r"no connection; without a network, give .* --teacher-checkpoint"):
+        load_teacher("test_resnet", class_names=["a", "b"])
 
 
 def test_adaptive_clipping_reaches_every_parameter():

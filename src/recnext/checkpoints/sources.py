@@ -79,7 +79,7 @@ def _download(repository: str, revision: Optional[str], names: Sequence[str], *,
 
     for name in names:
         try:
-            with _quiet():
+            with quiet():
                 return Path(hf_hub_download(repository, name, revision=revision, local_files_only=local))
         except LocalEntryNotFoundError as error:
             if not local:
@@ -122,7 +122,7 @@ def _unreachable(identifier: str, reason: object) -> RecNextError:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Our one line says it; the hub library's own retries need not be seen."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level

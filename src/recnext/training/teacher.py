@@ -14,6 +14,7 @@ from timm.task import TokenDistillationTask
 from torch import nn
 
 from recnext.checkpoints import load
+from recnext.checkpoints.sources import quiet
 from recnext.errors import RecNextError
 
 from .settings import TrainSettings
@@ -36,8 +37,9 @@ def load_teacher(name: str, *, checkpoint: Optional[str] = None, class_names: Se
     except RecNextError as error:
         raise RecNextError(f"--teacher {name}: {error}") from None
     except Exception as error:  # of the hub, the network, the file or the shapes
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise RecNextError(f"--teacher {name} cannot be loaded: {reason}") from None
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+        fix = "" if checkpoint else "; without a network, give its weights as a file with --teacher-checkpoint"
+        raise RecNextError(f"--teacher {name} cannot be loaded: {reason}{fix}") from None
     classes = getattr(teacher, "num_classes", None)
     if classes != len(class_names):
         raise RecNextError(
@@ -58,7 +60,8 @@ def load_teacher(name: str, *, checkpoint: Optional[str] = None, class_names: Se
 def _build(name: str, checkpoint: Optional[str], num_classes: int) -> nn.Module:
     if timm.is_model(name):
         if checkpoint is None:
-            return timm.create_model(name, pretrained=True)
+            with quiet():
+                return timm.create_model(name, pretrained=True)
         if not Path(checkpoint).exists():
             raise RecNextError(f"no file {checkpoint}: check --teacher-checkpoint")
         return timm.create_model(name, num_classes=num_classes, checkpoint_path=checkpoint)
