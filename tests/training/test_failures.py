@@ -178,12 +178,12 @@ def test_device_and_precision_are_checked():
         make_accelerator(device="cpu", precision="fp16")
 
 
-def test_sharding_is_refused(monkeypatch):
+def test_other_launchers_are_refused(monkeypatch):
     from accelerate import Accelerator
     from accelerate.utils import DistributedType
 
-    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
-    with pytest.raises(RecNextError, match="accelerate was started for FSDP, which this trainer cannot save: set"):
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.DEEPSPEED)
+    with pytest.raises(RecNextError, match="accelerate was started for DEEPSPEED, which this trainer cannot save: set"):
         make_accelerator(device="cpu")
 
 

@@ -1,5 +1,6 @@
 """Accelerate set up from the settings: device, precision, processes."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Optional
@@ -7,13 +8,14 @@ from typing import Optional
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch import distributed, nn
 
 from recnext.devices import choose_device
 from recnext.errors import RecNextError
 
 from .loop_settings import LoopSettings, Precision, Tracker
+from .sharding import enable_sharding, is_sharded
 from .tracking import check_tracker
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -48,18 +50,23 @@ def make_accelerator(
     if not distributed.is_initialized():  # an earlier run in this process may have chosen otherwise
         AcceleratorState._reset_state(reset_partial_state=True)
     check_tracker(tracker)
+    wanted = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"  # as the launcher says it
+    plugin = FullyShardedDataParallelPlugin() if wanted else None
     accelerator = Accelerator(
         cpu=kind == "cpu",
+        fsdp_plugin=plugin,
         mixed_precision=precision,
         log_with=None if tracker == "none" else tracker,
         project_dir=None if folder is None else str(folder),
     )
-    shared = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+    shared = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.FSDP)
     if accelerator.distributed_type not in shared:
         raise RecNextError(
             f"accelerate was started for {accelerator.distributed_type.value}, which this trainer cannot save: set "
-            "distributed_type to MULTI_GPU (these networks fit on any GPU whole), or launch with torchrun"
+            "distributed_type to MULTI_GPU (these networks fit on any GPU whole) or FSDP, or launch with torchrun"
         )
+    if plugin is not None:
+        enable_sharding(accelerator, plugin)
     return accelerator
 
 
@@ -70,7 +77,7 @@ def autocast_dtype(accelerator: Accelerator) -> Optional[torch.dtype]:
 
 def wrapped(model: nn.Module, accelerator: Accelerator, settings: LoopSettings) -> nn.Module:
     """The network as a step runs it: in autocast, over processes, compiled."""
-    prepared: nn.Module = accelerator.prepare(model)
+    prepared: nn.Module = accelerator.prepare_model(model, evaluation_mode=is_sharded(accelerator))
     return torch.compile(prepared) if settings.compile else prepared  # type: ignore[return-value]
 
 

@@ -10,12 +10,12 @@ data, or `evaluate_every` steps.
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, Optional
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from rich.console import Console
 from timm.utils import ModelEmaV3
 from torch import nn
@@ -36,6 +36,7 @@ from .progress import RunProgress
 from .result import PeriodSums, TrainingResult
 from .run_folder import Record, RunFolder
 from .schedule import LearningRate
+from .sharding import ShardedAverage, gathered, is_sharded, shard, whole, without_sync
 from .signals import StopRequest
 from .state import collect, restore
 from .task import BatchOrder, LoadedBatch, Task
@@ -130,12 +131,16 @@ class _Loop:
         self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         raw = task.model.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
         self.raw: nn.Module = sync_batchnorm(raw, accelerator) if settings.sync_batchnorm else raw
+        average = ShardedAverage if is_sharded(accelerator) else ModelEmaV3
         decay, warmup = settings.ema_decay, settings.ema_warmup
-        self.ema = ModelEmaV3(self.raw, decay=decay, use_warmup=warmup) if settings.ema else None
+        self.ema = average(self.raw, decay=decay, use_warmup=warmup) if settings.ema else None
+        if is_sharded(accelerator):
+            for _, model in self.evaluated():
+                shard(model, accelerator)
         self.peak_lr = settings.peak_lr(self.global_batch)[0]
         optimizer = make_optimizer(self.raw, settings, lr=self.peak_lr)
         self.schedule = LearningRate(optimizer, settings, steps_per_epoch=self.steps_per_epoch)
-        self.optimizer = accelerator.prepare(optimizer)
+        self.optimizer = accelerator.prepare_optimizer(optimizer)
         self.model: Optional[nn.Module] = None
 
     @property
@@ -214,7 +219,7 @@ class _Loop:
         for index, batch in enumerate(group):
             seed_everything(self.settings.seed, self.accelerator.process_index, self.done, index)
             last = index + 1 == len(group)
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
+            with without_sync(self.model, self.raw, self.accelerator, last=last):
                 loss = self.task.loss(self.model, batch, device=self.device)
                 self.accelerator.backward(loss / len(group))
             losses.append(loss.detach().float())
@@ -263,17 +268,21 @@ class _Loop:
         metrics: dict[str, float] = {}
         for prefix, model in self.evaluated():
             broadcast_buffers(model)
+            unreadable: list[str] = []
             try:
-                result = self.task.evaluate(
-                    model.eval(),
-                    self.val_loader,
-                    device=self.device,
-                    precision=autocast_dtype(self.accelerator),
-                    should_stop=partial(bool, self.stop),
-                )
-            except UnreadableImageError:
+                with gathered(model.eval(), self.accelerator):
+                    result = self.task.evaluate(
+                        model,
+                        self.val_loader,
+                        device=self.device,
+                        precision=autocast_dtype(self.accelerator),
+                        should_stop=partial(bool, self.stop),
+                    )
+            except UnreadableImageError as error:
+                unreadable.append(str(error))
+            if unreadable := gather_object(unreadable):
                 self.save_state()  # once the image is mended, a resumed run has only this left to do
-                raise
+                raise UnreadableImageError(unreadable[0])
             stop = torch.tensor([float(bool(self.stop))], device=self.device)
             if self.accelerator.reduce(stop, "sum").item() > 0:
                 self.save_and_leave()
@@ -304,10 +313,10 @@ class _Loop:
         self.period, self.step, self.sums = self.period + 1, 0, PeriodSums()
         metadata = self.task.metadata(record["epoch"])
         for prefix, model in self.evaluated():
-            suffix = "_ema" if prefix else ""
+            suffix, weights = "_ema" if prefix else "", whole(model.state_dict())
             if self.best(prefix) is record:
-                self.folder.save_weights("best" + suffix, model, metadata)
-            self.folder.save_weights("last" + suffix, model, metadata)
+                self.folder.save_weights("best" + suffix, weights, metadata)
+            self.folder.save_weights("last" + suffix, weights, metadata)
         self.folder.write_metrics(self.records)
         self.save_state(keep=True)
         track(self.accelerator, record)

@@ -17,7 +17,7 @@ from typing import Any, Optional
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor
 
 from recnext.checkpoints.atomic import write_atomically
 from recnext.checkpoints.metadata import CheckpointMetadata, save_checkpoint
@@ -103,10 +103,10 @@ class RunFolder:
         """Writes ``summary.json``."""
         self.write_text("summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 
-    def save_weights(self, name: str, model: nn.Module, metadata: CheckpointMetadata) -> None:
+    def save_weights(self, name: str, weights: Mapping[str, Tensor], metadata: CheckpointMetadata) -> None:
         """Writes ``NAME.safetensors``."""
         if self.writer:
-            save_checkpoint(self.path / f"{name}.safetensors", model.state_dict(), metadata)
+            save_checkpoint(self.path / f"{name}.safetensors", weights, metadata)
 
     def save_state(self, state: Mapping[str, Any], *, number: Optional[int] = None, keep: int = 1) -> None:
         """Writes ``state.pt``.
