@@ -178,6 +178,10 @@ def test_mistakes_are_one_line(data, checkpoint, tmp_path, capsys):
         capsys, "detect", "predict", data / "val", "--checkpoint", checkpoint, "--threshold", 2
     )
     assert "--max-size is 400" in fails(capsys, "detect", "train", data, "--max-size", 400)
+    assert "is a detector (recnext detect), not a classifier" in fails(capsys, "info", checkpoint)
+    assert "is a detector (recnext detect), not a classifier" in fails(
+        capsys, "predict", data / "val", "--checkpoint", checkpoint
+    )
     (tmp_path / "file").touch()
     image = data / "val" / "000001.jpg"
     assert "is a file: --output expects a folder" in fails(

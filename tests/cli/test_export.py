@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 
 from checkpoints.files import network
 from cli.command import fails, run
@@ -62,6 +63,17 @@ def test_a_failing_proof_is_status_1(weights, tmp_path, capsys, monkeypatch):
     assert status == 1
     assert "FAILS: outputs differ by" in out
     assert not (tmp_path / "out").exists()
+
+
+def test_a_segmenter_gives_its_logits(tmp_path, capsys):
+    from recnext import segmentation
+
+    torch.save(segmentation.build("test_recnext_m", num_classes=6).state_dict(), tmp_path / "segmenter.pth")
+    arguments = ("export", tmp_path / "segmenter.pth", "--to=torch", "--output", tmp_path, "--json", *SMALL)
+    status, out, err = run(capsys, *arguments)
+    assert status == 0, err
+    [made] = json.loads(out)
+    assert len(made["contents"]["outputs"]) == 1
 
 
 def test_a_detector_gives_its_backbone(tmp_path, capsys):

@@ -19,6 +19,11 @@ from recnext.errors import RecNextError
 from recnext.fusion import batchnorms, replace_batchnorm
 from recnext.models import RecNext
 
+_OTHER_TASKS = (  # beginnings of keys, what has them, and where it is read
+    ("roi_head", "detector (recnext detect)", "detection"),
+    ("decode_head.", "segmenter (recnext segment)", "segmentation"),
+)
+
 
 def load(
     name: Optional[str] = None,
@@ -134,6 +139,9 @@ def _with_weights(
     fused: Optional[bool],
     **model_args: Any,
 ) -> nn.Module:
+    for prefix, what, module in _OTHER_TASKS:
+        if any(key.startswith(prefix) for key in weights.state):
+            raise RecNextError(f"{weights.source} is a {what}, not a classifier: recnext.{module}.load reads it")
     metadata, found = weights.metadata, read_architecture(weights.state)
     if fused is False and (found.fusion != "unfused" if found else metadata is not None and metadata.fused):
         raise RecNextError(

@@ -50,7 +50,7 @@ def run(
 
     Exits with 1 when a file differs by more than 1e-4 (fp32) or 5e-3 (fp16) of the outputs' spread, or loses more
     top-1 than --max-loss; such a file is not written. Beside each file lies FILE.json, its proof. Of a detector, the
-    backbone with its pyramid is exported.
+    backbone with its pyramid is exported; of a segmenter, all but the enlarging of its logits.
 
     Args:
         model: a timm name, such as recnext_m1; or a weight file or run folder.
@@ -130,20 +130,28 @@ def _network(model: str, checkpoint: Optional[str], *, pretrained: bool, ema: bo
     """What to export."""
     options: dict[str, Any] = {"ema": ema, "features_only": features}
     if checkpoint is None and Path(model).exists():
-        detector = _detector_backbone(model)
-        return load(checkpoint=model, **options) if detector is None else detector
+        dense = _dense(model, ema=ema)
+        return load(checkpoint=model, **options) if dense is None else dense
     check_name(model)
     if checkpoint is None and not pretrained:
         print(f"recnext: {model} has random weights: good for measuring speed only", file=sys.stderr)
     return load(model, checkpoint=checkpoint, pretrained=pretrained, **options)
 
 
-def _detector_backbone(checkpoint: str) -> Optional[nn.Module]:
-    """The backbone and pyramid of a detector's file; None for another file."""
+def _dense(checkpoint: str, *, ema: bool) -> Optional[nn.Module]:
+    """A segmenter, or the backbone and pyramid of a detector; None for another file."""
     from recnext.detection.checkpoint import is_detector
     from recnext.detection.checkpoint import load as load_detector
 
-    if not is_detector(read_weights(checkpoint)):
+    weights = read_weights(checkpoint)
+    if "decode_head.conv_seg.weight" in weights.state:
+        from recnext.segmentation import load as load_segmenter
+
+        segmenter = load_segmenter(checkpoint, ema=ema)
+        known = segmenter.pretrained_cfg
+        segmenter.pretrained_cfg = {**known, "architecture": f"{known['architecture']}_segmenter"}
+        return segmenter
+    if not is_detector(weights):
         return None
     detector = load_detector(checkpoint)
     backbone: nn.Module = detector.backbone
