@@ -19,6 +19,12 @@ def test_suffixes():
     assert not is_exported("weights.safetensors")
 
 
+def test_running_litert_asks_for_no_converter(monkeypatch):
+    monkeypatch.setattr("recnext.export.targets.find_spec", lambda name: None if name == "litert_torch" else object())
+    assert target("litert").missing() == "litert_torch"
+    assert target("litert").missing(running=True) is None
+
+
 @pytest.mark.parametrize("name", ["onnx", "openvino", "torch", "pixels"])
 def test_a_file_is_the_network_it_was(exports, tiny, name):
     """Any batch, also where the file takes two images at once; probabilities come back as their logarithm."""

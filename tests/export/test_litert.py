@@ -13,6 +13,7 @@ from recnext.errors import RecNextError
 from recnext.export.job import export_to
 from recnext.export.network import described
 from recnext.export.report import Exported
+from recnext.mixers import LinearAttention
 
 pytest.importorskip("litert_torch", reason="litert-torch is not installed: make test-export")
 
@@ -48,6 +49,29 @@ def test_nearest_to_odd_sizes_needs_the_crop(tmp_path: Path, monkeypatch: pytest
     assert made.comparisons[0].relative > 1e-3
     assert "outputs differ" in made.problem
     assert not any(tmp_path.iterdir())
+
+
+class OneHead(torch.nn.Module):
+    """Attention of one head on more positions than channels: keys times values first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 8, 1)
+        self.mixer = LinearAttention(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mixer(self.stem(x)).mean((2, 3))
+
+
+def test_one_head_needs_merged_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the layer writes it, the converter gets a rank wrong."""
+    torch.manual_seed(0)
+    network = OneHead().eval()
+    spec = described(network, size=(16, 24))
+    assert export_to(LiteRt(), network, spec, tmp_path / "merged").comparisons[0].relative < 1e-5
+    monkeypatch.setattr(litert, "merge_heads", lambda module: module)
+    with pytest.raises(RecNextError, match=r"litert cannot export onehead: .*batch_matmul"):
+        export_to(LiteRt(), network, spec, tmp_path / "plain")
 
 
 def test_four_maps_of_a_batch_in_float16(tmp_path: Path) -> None:

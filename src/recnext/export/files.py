@@ -86,7 +86,7 @@ class ExportedNetwork(AsNetwork):
         target = target_of_file(path)
         if not path.exists():
             raise RecNextError(f"there is no file {path}")
-        package = target.missing()
+        package = target.missing(running=True)
         if package is not None:
             raise MissingExtraError(package, target.extra, f"running {path.name}")
         if target.unproved:

@@ -17,6 +17,7 @@ from torch import nn
 from recnext.backends.export import quiet
 from recnext.errors import MissingExtraError, RecNextError
 
+from .merged_heads import merge_heads
 from .nearest import WholeFactors
 from .preprocess import with_preprocess
 from .spec import ExportSpec
@@ -31,12 +32,14 @@ class LiteRt(Target):
 
     fp16 stores weights in float16 and computes as the device likes: GPUs in float16, this library's CPU kernels in
     float32. Nearest resizing to odd sizes is written as doubling and a crop: the converter's own form of it takes
-    other neighbours.
+    other neighbours. So are the products of linear attention with heads merged into the batch: of one head they are
+    not converted otherwise.
     """
 
     name = "litert"
     suffix = ".tflite"
     packages = ("litert_torch", "ai_edge_litert")
+    packages_to_run = ("ai_edge_litert",)
     extra = "litert"
     precisions = ("fp32", "fp16")
 
@@ -46,7 +49,7 @@ class LiteRt(Target):
 
             example = {spec.input_name: torch.from_numpy(spec.example())}
             with WholeFactors(), torch.no_grad():
-                made = litert_torch.convert(with_preprocess(module, spec).eval(), sample_kwargs=example)
+                made = litert_torch.convert(with_preprocess(merge_heads(module), spec).eval(), sample_kwargs=example)
             data = _with_header(made.model_content(), spec.header())
             if spec.precision == "fp16":
                 data = _half(data)

@@ -53,7 +53,9 @@ class Target(ABC):
     suffix: ClassVar[str]
     """Of the main file or folder."""
     packages: ClassVar[tuple[str, ...]]
-    """Import names; the first that is missing is reported."""
+    """Import names, for an export; the first that is missing is reported."""
+    packages_to_run: ClassVar[Optional[tuple[str, ...]]] = None
+    """Those of them that running a file asks for; None for all."""
     extra: ClassVar[str]
     """The extra of this package that installs them."""
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
@@ -65,9 +67,10 @@ class Target(ABC):
     """What the proof does not cover, such as "program checked, not run on Apple hardware"."""
 
     @classmethod
-    def missing(cls) -> Optional[str]:
-        """The first package that is not installed."""
-        return next((package for package in cls.packages if find_spec(package) is None), None)
+    def missing(cls, *, running: bool = False) -> Optional[str]:
+        """The first package that is not installed, of those that an export needs, or running a file."""
+        needed = cls.packages if not running or cls.packages_to_run is None else cls.packages_to_run
+        return next((package for package in needed if find_spec(package) is None), None)
 
     @classmethod
     def require(cls) -> None:
