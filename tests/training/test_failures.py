@@ -51,6 +51,38 @@ def test_nan_before_the_first_save_says_so(train, tmp_path, monkeypatch):
     assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
+def test_weights_that_broke_under_a_finite_loss_replace_nothing(train, tmp_path, monkeypatch):
+    import torch
+
+    from recnext.training.loop import _Loop
+
+    train(tmp_path / "run", epochs=1)
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")}
+    state = (tmp_path / "run" / "state.pt").read_bytes()
+    step = _Loop.train_step
+
+    def breaking(self, *arguments):
+        result = step(self, *arguments)
+        with torch.no_grad():
+            next(self.raw.parameters()).mul_(float("inf"))
+        return result
+
+    monkeypatch.setattr(_Loop, "train_step", breaking)
+    with pytest.raises(RecNextError, match=r"the weights are not finite any more after step \d+: .*keeps the state"):
+        train(tmp_path / "run", epochs=2, save_every=1, resume=True)
+    assert (tmp_path / "run" / "state.pt").read_bytes() == state
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")} == kept
+
+
+def test_a_run_that_ended_before_it_saved_leaves_its_folder_free(train, tmp_path):
+    with pytest.raises(RecNextError, match="--accumulate is 50"):
+        train(tmp_path / "run", epochs=1, accumulate=50)
+    assert (tmp_path / "run" / "config.yaml").exists()
+    assert train(tmp_path / "run", epochs=1).best is not None
+    with pytest.raises(RecNextError, match="already holds a run"):
+        train(tmp_path / "run", epochs=1)
+
+
 def test_nan_on_one_rank_stops_both_and_names_its_images_alone(digit_folders, tmp_path, monkeypatch):
     original = ClassificationTask.loss
 

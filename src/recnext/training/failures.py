@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import nn
+from torch.distributed.tensor import DTensor
 
 from recnext.errors import RecNextError
 
@@ -52,11 +54,29 @@ def stop_diverged(
     found = gather_object(mine)
     report = {"epoch": position[0], "step": position[1], "batches": found}
     run.write_text(REPORT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    kept = f"{run.path} keeps the last good state" if run.has_state() else "nothing was saved before it"
     raise DivergedError(
-        f"the loss is {found[0]['loss'] if found else 'not finite'} in {where}: stopped before that step, {kept}; "
-        f"{run.path / REPORT} names the images; a lower --lr (peak now {lr:g}) or --precision no may help"
+        f"the loss is {found[0]['loss'] if found else 'not finite'} in {where}: stopped before that step, "
+        f"{_kept(run)}; {run.path / REPORT} names the images; a lower --lr (peak now {lr:g}) or --precision no may help"
     )
+
+
+def refuse_broken_weights(model: nn.Module, *, where: str, lr: float, run: RunFolder, accelerator: Accelerator) -> None:
+    """Keeps weights with a NaN or an infinity from replacing those saved before. Collective.
+
+    Raises:
+        DivergedError: in all processes.
+    """
+    weights = [value.to_local() if isinstance(value, DTensor) else value for value in model.parameters()]
+    broken = ~torch.stack([weight.detach().isfinite().all() for weight in weights]).all()
+    if accelerator.reduce(broken.float(), "sum").item() > 0:
+        raise DivergedError(
+            f"the weights are not finite any more after {where}: stopped without saving them, {_kept(run)}; a lower "
+            f"--lr (peak now {lr:g}) or --precision no may help"
+        )
+
+
+def _kept(run: RunFolder) -> str:
+    return f"{run.path} keeps the state saved before" if run.has_state() else "nothing was saved before it"
 
 
 @contextmanager

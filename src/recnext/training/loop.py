@@ -27,7 +27,7 @@ from recnext.errors import RecNextError
 from recnext.evaluation.plots import can_draw
 
 from .engine import autocast_dtype, broadcast_buffers, peak_memory, sync_batchnorm, unwrapped, wrapped
-from .failures import explained, stop_diverged
+from .failures import explained, refuse_broken_weights, stop_diverged
 from .freezing import set_mode
 from .loop_settings import LoopSettings
 from .optimization import clip_gradients, make_optimizer
@@ -265,6 +265,7 @@ class _Loop:
     def evaluate(self) -> dict[str, float]:
         """Metrics over all processes, the averaged weights' with the prefix ``ema_``."""
         self.progress.evaluating()
+        self.check_weights()
         metrics: dict[str, float] = {}
         for prefix, model in self.evaluated():
             broadcast_buffers(model)
@@ -345,7 +346,13 @@ class _Loop:
         self.save_state()
         raise _Interrupted
 
+    def check_weights(self) -> None:
+        """Before anything is written or measured with them."""
+        where = f"step {self.done}"
+        refuse_broken_weights(self.raw, where=where, lr=self.peak_lr, run=self.folder, accelerator=self.accelerator)
+
     def save_state(self, *, keep: bool = False) -> None:
+        self.check_weights()
         state = collect(
             self.raw,
             self.ema,
@@ -364,4 +371,4 @@ class _Loop:
         restore(state, self.raw, self.ema, self.optimizer, self.accelerator, source=str(self.folder.path))
         self.period, self.step, self.records = state["epoch"], state["step"], state["records"]
         self.sums = PeriodSums(**state["sums"])
-        return notes
+        return (*notes, f"goes on after step {self.done} of {self.total}")

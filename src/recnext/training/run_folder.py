@@ -53,6 +53,8 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RecNextError(f"{self.path} is a file: --output expects a folder")
         started = (self.path / "config.yaml").exists()
+        if started and resume is not True and not self._holds_work():
+            started = False  # of a run that ended before it saved anything
         if started and not resume:
             raise RecNextError(
                 f"{self.path} already holds a run: --resume goes on with it, another --output starts a new one"
@@ -63,6 +65,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / REPORT).unlink(missing_ok=True)
         return started
+
+    def _holds_work(self) -> bool:
+        return self.has_state() or any(self.path.glob("*.safetensors")) or (self.path / "metrics.jsonl").exists()
 
     def has_state(self) -> bool:
         """Whether anything was saved."""
