@@ -132,8 +132,68 @@ def speed() -> str:
     return f"{_table(header, rows)}\n\n{caption}"
 
 
+def _measured(name: str) -> tuple[dict[str, Any], str]:
+    """A file of benchmarks/results and the sentence that says where it was measured."""
+    report = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    machine = report.get("machine") or report["conditions"]["machine"]
+    where = f"{machine['processor']} ({machine['instructions']}), {machine['threads']} threads"
+    return report, f"{where.replace('1 threads', '1 thread')}; torch {machine['versions']['torch']}."
+
+
+def load() -> str:
+    """What the server answers under load."""
+    report, where = _measured("serve")
+    rows = (
+        (
+            str(row["largest_batch"]),
+            str(row["clients"]),
+            f"{row['requests_per_second']:.0f}",
+            *(f"{row[key]:.0f}" for key in ("p50", "p95", "p99")),
+            str(row["failed"]),
+        )
+        for row in report["rows"]
+    )
+    table = _table("largest batch | clients | requests/s | p50, ms | p95, ms | p99, ms | failed", rows)
+    return f"{table}\n\n{report['served']}, JPEGs of 500x375, clients on the same processors. {where}"
+
+
+def pipeline() -> str:
+    """Images that a core prepares in a second."""
+    report, where = _measured("input_pipeline")
+    ratios = report["ratio_to_published"]
+    rows = ((name, f"{rate:.0f}", f"{ratios[name]:.2f}") for name, rate in report["images_per_core_second"].items())
+    table = _table("pipeline | images/s a core | ratio", rows)
+    return f"{table}\n\nJPEGs of 500x375 to 224 pixels, the published recipe's augmentation, in turns. {where}"
+
+
+def steps() -> str:
+    """Time of a training step."""
+    report, where = _measured("train_step")
+    rows = (
+        (
+            f"`{row['network']}`, {row['variant']}",
+            f"{row['seconds']:.2f}",
+            f"{row['speedup']:.2f}",
+            f"{row['images_per_second']:.1f}",
+            "" if row.get("saved_ratio") is None else f"{row['saved_ratio']:.2f}",
+        )
+        for row in report["rows"]
+    )
+    table = _table("step | seconds | times plain | images/s | RecConv saves, of plain", rows)
+    return f"{table}\n\nBatch {report['conditions']['batch']} at 224, float32, in turns. {where}"
+
+
+def segmenter() -> str:
+    """Inference of a segmenter."""
+    report, where = _measured("segmentation")
+    rows = ((row["variant"], f"{row['milliseconds']:.0f}", f"{row['speedup']:.2f}") for row in report["rows"])
+    table = _table("Semantic FPN, `recnext_m3` | ms | times the first", rows)
+    return f"{table}\n\nOne image of 512x512, float32, in turns. {where}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    function.__name__: function for function in (networks, classification, robustness, mlla, coco, ade20k, speed)
+    function.__name__: function
+    for function in (networks, classification, robustness, mlla, coco, ade20k, speed, load, pipeline, steps, segmenter)
 }
 
 
