@@ -12,7 +12,7 @@ from recnext.fusion import fuse
 
 
 def as_published(model):
-    """The state dict under MMDetection's keys: the inverse of SPEC's table, written down separately."""
+    """The state dict under MMDetection's keys: the inverse of the loader's table, written down separately."""
     published = {}
     for key, value in model.state_dict().items():
         key = key.replace("backbone.body.stages_", "backbone.stages.").replace("backbone.body.", "backbone.")

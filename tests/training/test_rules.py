@@ -26,7 +26,7 @@ def log_softmax(x):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_mixing_and_its_loss(seed):
-    """Of SPEC's recipe: mixup 0.8 or cutmix 1.0 with even odds, one draw a batch, smoothing inside the targets."""
+    """The published recipe: mixup 0.8 or cutmix 1.0 with even odds, one draw a batch, smoothing inside the targets."""
     chosen = settings(mixup=0.8, cutmix=1.0, label_smoothing=0.1)
     images, labels = torch.randn(6, 3, 20, 30), torch.tensor([0, 4, 2, 2, 1, 3])
     seed_everything(seed)
