@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ def test_suffixes():
 
 
 def test_running_litert_asks_for_no_converter(monkeypatch):
-    monkeypatch.setattr("recnext.export.targets.find_spec", lambda name: None if name == "litert_torch" else object())
+    # The package's function `targets` stands before the module of that name.
+    module = sys.modules["recnext.export.targets"]
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "litert_torch" else object())
     assert target("litert").missing() == "litert_torch"
     assert target("litert").missing(running=True) is None
 
