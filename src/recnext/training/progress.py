@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Optional
 
 from rich.console import Console
@@ -59,8 +60,8 @@ class RunProgress:
         if not self.live and now - self.told > _SECONDS_BETWEEN_LINES:
             self.told = now
             left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
-            hours, minutes = divmod(round(left / 60), 60)
-            self.note(f"{self.where()}, step {self.done} of {self.total}: {status}  left {hours}:{minutes:02d} h")
+            share = self.done / self.total
+            self.note(f"{self.where()}, {share:.0%} of the run: {status}  left {timedelta(seconds=round(left))}")
 
     def evaluating(self) -> None:
         """The steps before an evaluation are done."""
