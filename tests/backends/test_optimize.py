@@ -11,6 +11,7 @@ from torch import nn
 import recnext
 from recnext.backends import Trial, forward_for, selection
 from recnext.backends.cache import Cache
+from recnext.backends.precision import native_precisions
 from recnext.backends.runtime import CompiledForms
 from recnext.errors import MissingExtraError
 
@@ -18,8 +19,10 @@ X = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
+def _cache_and_precisions(tmp_path, monkeypatch):
+    """A cache of its own, and a processor without bfloat16, so that every machine tries the same."""
     monkeypatch.setenv("RECNEXT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("recnext.backends.precision.native_precisions", lambda device: ("f32",))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,7 @@ def assert_equal(optimized, model, x, tolerance=1e-4):
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
 def test_outputs_are_equal_for_any_batch(model, backend):
-    optimized = recnext.optimize(model, X, backend=backend, threads=1)
+    optimized = recnext.optimize(model, X, backend=backend, precision="f32", threads=1)
     assert (optimized.backend, optimized.precision, optimized.threads) == (backend, "f32", 1)
     for batch in (1, 3, 2, 4, 5, 7, 6):  # more than have forms of their own
         assert_equal(optimized, model, images(batch))
@@ -87,6 +90,20 @@ def test_outputs_are_equal_for_any_batch(model, backend):
     optimized(images(1) + 1)
     assert torch.equal(kept, copy)  # a result is not overwritten by the next
     assert optimized(images(1)[:0]).shape == (0, 1000)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
+def test_memory_of_an_input_that_is_used_again(backend):
+    model = small()
+    optimized = recnext.optimize(model, X, backend=backend, precision="f32", threads=1)
+    x = images(8)
+    assert_equal(optimized, model, x)
+    x.mul_(-2)  # the same memory with other values
+    assert_equal(optimized, model, x)
+    for batch in (1, 2, 3, 5, 7, 8):  # the same memory, other shapes; more than have forms of their own
+        assert_equal(optimized, model, x[:batch])
+    for seed in range(3):  # memory that is freed and may be given out again
+        assert_equal(optimized, model, torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(seed)))
 
 
 @pytest.mark.parametrize(
@@ -298,3 +315,12 @@ def test_forward_for_long_jobs():
 def test_the_sentence_names_winner_and_beaten():
     trials = [Trial("openvino", "f32", 12.0), Trial("torch", "f32", 30.0), Trial("onnxruntime", "f32", note="no")]
     assert selection._sentence(trials, 2) == "openvino f32, 12 ms against 30 in torch f32; 2 threads"
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+@pytest.mark.skipif("bf16" not in native_precisions(X.device), reason="this processor has no bfloat16")
+@pytest.mark.parametrize("name", ["test_recnext_m", "test_recnext_a", "test_recnext_l"])
+def test_bfloat16_where_the_processor_has_it(name, backend):
+    model = trained(name)
+    optimized = recnext.optimize(model, X, backend=backend, precision="bf16", threads=1)
+    assert_equal(optimized, model, images(2), tolerance=0.1)

@@ -1,4 +1,4 @@
-"""PyTorch itself: fused, in channels_last, in any precision."""
+"""PyTorch itself: fused, in channels_last, with packed weights, in any precision."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,8 +7,10 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from .network import Network, Runner
-from .precision import DTYPES
+from .network import LOG, Network, Runner, first_line
+from .outputs import relative_error
+from .packed import can_pack, pack
+from .precision import DTYPES, TOLERANCE
 
 
 @contextmanager
@@ -32,8 +34,20 @@ def channels_last_module(network: Network, precision: str) -> nn.Module:
 
 
 def eager_runner(network: Network, precision: str) -> Runner:
-    """Runs the fused network as it is, any size and batch."""
-    return runner_of(channels_last_module(network, precision), network, precision)
+    """Runs the fused network, with packed weights where this PyTorch has them, any size and batch."""
+    plain = runner_of(channels_last_module(network, precision), network, precision)
+    if not can_pack(network.device, DTYPES[precision]):
+        return plain
+    try:
+        example = network.example.to(DTYPES[precision]).contiguous(memory_format=torch.channels_last)
+        packed = runner_of(pack(channels_last_module(network, precision), example), network, precision)
+        error = relative_error(packed(network.example), plain(network.example))
+        if error > TOLERANCE[precision]:
+            raise ArithmeticError(f"outputs differ by {error:.1e} of their spread")
+    except Exception as error:  # undocumented operators may raise anything
+        LOG.debug("torch: weights are not packed: %s", first_line(error))
+        return plain
+    return packed
 
 
 def runner_of(module: nn.Module, network: Network, precision: str) -> Runner:

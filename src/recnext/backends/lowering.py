@@ -3,12 +3,16 @@
 import torch
 from torch import Tensor, nn
 
+from .parted import keep_parted
+
 
 class ExpandingDepthwise(nn.Module):
     """A convolution with one input and m output channels a group, as m depthwise convolutions.
 
     The downsampling convolutions of every series are such (m = 2). ONNX Runtime and OpenVINO have fast kernels
-    for m = 1 only and run the others as general grouped convolutions, many times slower.
+    for m = 1 only and run the others as general grouped convolutions, many times slower. A last convolution,
+    depthwise 1x1 by one, changes nothing; with it ONNX Runtime takes the result into its blocked layout once, and
+    the additions of the whole stage stay there.
 
     Args:
         conv: with groups equal to its input channels; its weights are copied.
@@ -40,9 +44,19 @@ class ExpandingDepthwise(nn.Module):
                 if part.bias is not None and conv.bias is not None:
                     part.bias.copy_(conv.bias[first::times])
             self.convs.append(part)
+        self.identity = nn.Conv2d(
+            conv.out_channels,
+            conv.out_channels,
+            1,
+            groups=conv.out_channels,
+            bias=False,
+            device=conv.weight.device,
+            dtype=conv.weight.dtype,
+        )
+        nn.init.ones_(self.identity.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([conv(x) for conv in self.convs], dim=2).flatten(1, 2)
+        return self.identity(torch.stack([conv(x) for conv in self.convs], dim=2).flatten(1, 2))
 
 
 def _expands(module: nn.Module) -> bool:
@@ -50,11 +64,15 @@ def _expands(module: nn.Module) -> bool:
 
 
 def lower(model: nn.Module) -> nn.Module:
-    """Replaces every expanding depthwise convolution, in place, and returns the model; outputs stay equal."""
+    """Replaces what the runtimes are slow at, in place, and returns the model; outputs stay equal.
+
+    Args:
+        model: fused, in eval mode.
+    """
     for name, child in list(model.named_children()):
         if _expands(child):
             assert isinstance(child, nn.Conv2d)
             setattr(model, name, ExpandingDepthwise(child))
         else:
-            lower(child)
+            setattr(model, name, keep_parted(lower(child)))
     return model

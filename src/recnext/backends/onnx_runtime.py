@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .network import Runner
 from .runtime import Runtime
+from .small_resize import rewrite_small_resizes
 
 
 class OnnxRuntime(Runtime):
@@ -19,8 +20,11 @@ class OnnxRuntime(Runtime):
     precisions = ("f32",)
 
     def load(self, parts: Mapping[str, bytes], batch: Optional[int], *, precision: str, threads: int) -> Runner:
+        import onnx
         import onnxruntime
 
+        proto = onnx.load_from_string(parts["model.onnx"])
+        rewrite_small_resizes(proto)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -29,7 +33,7 @@ class OnnxRuntime(Runtime):
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if batch is not None:
             options.add_free_dimension_override_by_name(parts["batch"].decode(), batch)
-        session = onnxruntime.InferenceSession(parts["model.onnx"], options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
 
         def run(x: Tensor) -> Sequence[Tensor]:
