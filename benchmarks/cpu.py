@@ -17,6 +17,7 @@ import torch
 from recnext import optimize
 from recnext.backends import RUNTIMES
 from recnext.backends.export import OPSET, quiet
+from recnext.backends.steady import Steady
 from recnext.backends.trial import Timing, timed_turns, timing
 from recnext.benchmark.machine import describe, one_line
 from recnext.benchmark.plain import plain_fusion
@@ -78,9 +79,9 @@ def forms(name: str, x: torch.Tensor, threads: int) -> tuple[Calls, str]:
     return calls, run.reason
 
 
-def timed(calls: Calls, label: str, rounds: int) -> dict[str, Timing]:
+def timed(calls: Calls, label: str, rounds: int, steady: Steady) -> dict[str, Timing]:
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in timed_turns(calls, times, rounds=rounds, seconds=1e9, calls=2):
+    for turn in timed_turns(calls, times, rounds=rounds, seconds=1e9, calls=2, steady=steady):
         print(f"\r{label}: turn {turn + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return {name: timing(values) for name, values in times.items()}
@@ -110,14 +111,14 @@ def ratios(name: str, times: dict[str, Timing]) -> list[dict[str, Any]]:
     return rows
 
 
-def peers(x: torch.Tensor, threads: int, rounds: int) -> tuple[dict[str, Timing], list[dict[str, Any]]]:
+def peers(x: torch.Tensor, threads: int, rounds: int, steady: Steady) -> tuple[dict[str, Timing], list[dict[str, Any]]]:
     calls: Calls = {}
     for name in dict.fromkeys(name for pair in PEERS for name in pair):
         model = network(name, torch.device("cpu"))
         for backend in RUNTIMES:
             run = optimize(model, x, backend=backend, precision="f32", threads=threads)
             calls[f"{name} {backend}"] = lambda run=run: run(x)
-    times = timed(calls, "peers", rounds)
+    times = timed(calls, "peers", rounds, steady)
     rows = [
         bar(
             f"{ours} over {theirs}, latency in {backend}",
@@ -162,6 +163,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     x = torch.randn(1, 3, options.size, options.size, generator=torch.Generator().manual_seed(0))
+    steady = Steady(patience=300)
     report: dict[str, Any] = {
         "machine": describe(x.device, options.threads),
         "size": options.size,
@@ -172,6 +174,7 @@ def main() -> None:
     }
 
     def keep(title: str, times: dict[str, Timing]) -> None:
+        report["machine"]["steadiness"] = steady.describe()
         report["milliseconds"][title] = {
             name: {key: round(1e3 * getattr(t, key), 3) for key in ("median", "low", "high", "best")}
             for name, t in times.items()
@@ -180,12 +183,12 @@ def main() -> None:
     for name in options.networks:
         print(f"{name}: exporting", file=sys.stderr)
         calls, report["chosen"][name] = forms(name, x, options.threads)
-        times = timed(calls, name, options.rounds)
+        times = timed(calls, name, options.rounds, steady)
         keep(name, times)
         report["bars"] += ratios(name, times)
         write(report, options.output)
     if not options.no_peers:
-        times, rows = peers(x, options.threads, options.rounds)
+        times, rows = peers(x, options.threads, options.rounds, steady)
         keep("peers", times)
         report["bars"] += rows
         write(report, options.output)

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 import recnext
-from recnext.backends.lowering import ExpandingDepthwise, lower
+from recnext.backends.expanding import ExpandingDepthwise
+from recnext.backends.lowering import lower
 
 
 @pytest.mark.parametrize(("times", "stride", "bias", "dilation"), [(2, 2, True, 1), (2, 1, False, 2), (3, 2, True, 1)])

@@ -19,7 +19,7 @@ def _no_cache(monkeypatch):
 
 def test_json_csv_and_picture(capsys, tmp_path):
     table, picture = tmp_path / "bench.csv", tmp_path / "bench.png"
-    assert dispatch([*ONE, "--json", "--output", str(table), "--plot", str(picture)]) == 0
+    assert dispatch([*ONE, "--precision", "f32", "--json", "--output", str(table), "--plot", str(picture)]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["machine"]["threads"] == 1
     rows = report["rows"]
@@ -34,7 +34,7 @@ def test_json_csv_and_picture(capsys, tmp_path):
 
 
 def test_the_table(capsys):
-    assert dispatch([*ONE[:2], *ONE[3:], "--no-throughput"]) == 0
+    assert dispatch([*ONE[:2], *ONE[3:], "--precision", "f32", "--no-throughput"]) == 0
     out = capsys.readouterr().out
     assert "test_recnext_m" in out
     assert "torch f32" in out

@@ -4,7 +4,9 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
+
+from .steady import Steady
 
 
 @dataclass(frozen=True)
@@ -54,20 +56,34 @@ def timed_turns(
     rounds: int,
     seconds: float,
     calls: int,
+    steady: Optional[Steady] = None,
 ) -> Iterator[int]:
-    """Fills `times` turn by turn and yields the number of each: `interleaved` for those who show progress."""
+    """Fills `times` turn by turn and yields the number of each: `interleaved` for those who show progress.
+
+    With `steady`, a turn starts when the machine is undisturbed, and one in whose course it was not is taken again,
+    as often as there are turns, at most.
+    """
     for function in functions.values():
         function()
-    start = time.perf_counter()
-    for turn in range(rounds):
+    start, turn = time.perf_counter(), 0
+    while turn < rounds:
+        if steady is not None:
+            steady.wait()
+        taken: dict[str, float] = {}
         for name, function in functions.items():
             function()
             begun = time.perf_counter()
             for _ in range(calls):
                 function()
-            times[name].append((time.perf_counter() - begun) / calls)
+            taken[name] = (time.perf_counter() - begun) / calls
+        if steady is not None and not steady.undisturbed() and steady.discarded < rounds:
+            steady.discarded += 1
+            continue
+        for name, value in taken.items():
+            times[name].append(value)
         yield turn
-        if turn >= 2 and time.perf_counter() - start > seconds:
+        turn += 1
+        if turn > 2 and time.perf_counter() - start > seconds:
             return
 
 

@@ -41,4 +41,5 @@ def one_line(machine: dict[str, Any]) -> str:
     """The description for a caption."""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     where = machine.get("gpu") or f"{machine['processor']} ({machine['instructions']}), {machine['threads']} threads"
-    return f"{where}; {versions}"
+    steadiness = f"; {machine['steadiness']}" if "steadiness" in machine else ""
+    return f"{where}; {versions}{steadiness}"

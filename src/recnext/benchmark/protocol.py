@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recnext.backends import optimize
+from recnext.backends.steady import Steady
 from recnext.backends.trial import timed_turns, timing
 from recnext.errors import RecNextError
 
@@ -130,13 +131,17 @@ def measure(
     budget: Budget,
     throughput: bool,
     progress: Progress,
+    steady: Optional[Steady] = None,
 ) -> list[Measurement]:
-    """Latencies of all at batch 1, interleaved, then the throughput of each."""
+    """Latencies of all at batch 1, interleaved, then the throughput of each.
+
+    With `steady`, latencies are taken while the machine is undisturbed.
+    """
     x = torch.randn(1, 3, size, size, device=device)
     functions = {str(index): finished(subject.run, x) for index, subject in enumerate(made)}
     times: dict[str, list[float]] = {key: [] for key in functions}
-    turns = timed_turns(functions, times, rounds=budget.rounds, seconds=budget.seconds * len(made), calls=budget.calls)
-    for turn in turns:
+    seconds = budget.seconds * len(made)
+    for turn in timed_turns(functions, times, rounds=budget.rounds, seconds=seconds, calls=budget.calls, steady=steady):
         progress("latency", turn + 1, budget.rounds)
     rows = []
     for index, subject in enumerate(made):

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from recnext.backends import BACKENDS
+from recnext.backends.steady import Steady
 from recnext.benchmark.machine import describe, one_line
 from recnext.benchmark.peers import OURS, PEERS
 from recnext.benchmark.protocol import QUICK, Budget, Measurement, Subject, measure, subjects
@@ -107,7 +108,12 @@ def run(
                 device=target,
                 progress=progress,
             )
-        rows = measure(made, size=size, device=target, budget=budget, throughput=throughput, progress=progress)
+        steady = Steady() if target.type == "cpu" and not quick else None
+        rows = measure(
+            made, size=size, device=target, budget=budget, throughput=throughput, progress=progress, steady=steady
+        )
+    if steady is not None:
+        machine["steadiness"] = steady.describe()
     rows.sort(key=lambda row: row.latency_ms)
     _write(rows, machine, json=json, output=output, table=table(rows, one_line(machine)))
     if plot is not None:

@@ -1,0 +1,61 @@
+"""A convolution with several outputs for each input channel, as depthwise convolutions."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+
+
+class ExpandingDepthwise(nn.Module):
+    """A convolution with one input and m output channels a group, as m depthwise convolutions.
+
+    The downsampling convolutions of every series are such (m = 2). ONNX Runtime and OpenVINO have fast kernels
+    for m = 1 only and run the others as general grouped convolutions, many times slower. A last convolution,
+    depthwise 1x1 by one, changes nothing; with it ONNX Runtime takes the result into its blocked layout once, and
+    the additions of the whole stage stay there.
+
+    Args:
+        conv: with groups equal to its input channels; its weights are copied.
+        order: where given, the input has its channels in this order, and the output is the parts one behind the
+            other, its channels in the order `self.outputs`. Nothing is interleaved then, and nothing need be.
+
+    Shape:
+        (N, C, H, W) to (N, m C, H', W'), the channels in the order of `conv` or in `self.outputs`.
+    """
+
+    def __init__(self, conv: nn.Conv2d, order: Optional[Tensor] = None) -> None:
+        super().__init__()
+        times = conv.out_channels // conv.in_channels
+        inputs = torch.arange(conv.in_channels) if order is None else order
+        self.outputs = torch.cat([inputs * times + first for first in range(times)])
+        self.interleave = order is None
+        self.convs = nn.ModuleList()
+        for first in range(times):
+            part = nn.Conv2d(
+                conv.in_channels,
+                conv.in_channels,
+                conv.kernel_size,  # type: ignore[arg-type]
+                stride=conv.stride,  # type: ignore[arg-type]
+                padding=conv.padding,  # type: ignore[arg-type]
+                dilation=conv.dilation,  # type: ignore[arg-type]
+                groups=conv.in_channels,
+                bias=conv.bias is not None,
+                padding_mode=conv.padding_mode,
+                device=conv.weight.device,
+                dtype=conv.weight.dtype,
+            )
+            with torch.no_grad():
+                part.weight.copy_(conv.weight[inputs * times + first])
+                if part.bias is not None and conv.bias is not None:
+                    part.bias.copy_(conv.bias[inputs * times + first])
+            self.convs.append(part)
+        width = conv.out_channels
+        self.identity = nn.Conv2d(
+            width, width, 1, groups=width, bias=False, device=conv.weight.device, dtype=conv.weight.dtype
+        )
+        nn.init.ones_(self.identity.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.interleave:
+            return torch.cat([conv(x) for conv in self.convs], dim=1)
+        return self.identity(torch.stack([conv(x) for conv in self.convs], dim=2).flatten(1, 2))
