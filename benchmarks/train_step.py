@@ -11,6 +11,7 @@ builds for minutes first. Prints the machine, versions, threads, batch, dtype an
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -20,7 +21,8 @@ from rich.table import Table
 from torch import Tensor
 
 import recnext
-from recnext.analysis.timing import Interleaved
+from recnext.backends.steady import Steady
+from recnext.backends.trial import timed_turns, timing
 from recnext.benchmark.machine import describe
 from recnext.data import Batch
 from recnext.evaluation.classifier import preparation_of
@@ -102,12 +104,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "train_step.json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    conditions = {
+    conditions: dict[str, Any] = {
         "machine": describe(torch.device("cpu"), args.threads),
         "batch": args.batch_size,
         "image_size": args.image_size,
         "dtype": "float32",
     }
+    steady = Steady(patience=300)
     console = Console(width=110)
     console.print(conditions)
     table = Table("network", "variant", "step s", "times plain", "images/s", "RecConv saves MB", "of plain")
@@ -117,10 +120,12 @@ def main() -> None:
         left_out |= set() if args.compile else {"channels_last, compiled"}
         variants = {v: options for v, options in VARIANTS.items() if v not in left_out}
         steps = {v: Step(name, args.batch_size, args.image_size, **kw) for v, kw in variants.items()}
-        timing = Interleaved(steps, rounds=args.rounds)
-        for _ in track(timing, name, total=len(timing), transient=True):
+        times: dict[str, list[float]] = {v: [] for v in steps}
+        turns = timed_turns(steps, times, rounds=args.rounds, seconds=1e9, calls=1, steady=steady)
+        for _ in track(turns, name, total=args.rounds, transient=True):
             pass
-        medians = timing.medians()
+        medians = {v: timing(seconds).median for v, seconds in times.items()}
+        conditions["machine"]["steadiness"] = steady.describe()
         saved = {v: step.saved_by_recconv() for v, step in steps.items()}
         base = next(iter(variants))
         for v in variants:
@@ -144,6 +149,7 @@ def main() -> None:
                 f"{row['saved_ratio']:.2f}" if saved[base] else "-",
             )
     console.print(table)
+    console.print(steady.describe())
     args.output.parent.mkdir(exist_ok=True)
     args.output.write_text(json.dumps({"conditions": conditions, "rows": rows}, indent=1) + "\n")
 
