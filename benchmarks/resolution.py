@@ -9,6 +9,7 @@ from pathlib import Path
 from recnext.cli.bench import run
 
 RESULTS = Path(__file__).parent / "results"
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "bench-resolution.png"
 
 if __name__ == "__main__":
     RESULTS.mkdir(exist_ok=True)
@@ -18,6 +19,6 @@ if __name__ == "__main__":
             threads=1,  # the cost itself, without how well it is spread over cores
             quick="--quick" in sys.argv[1:],
             output=RESULTS / "cpu_resolution.csv",
-            plot=RESULTS / "cpu_resolution.png",
+            plot=PICTURE,
         )
     )

@@ -116,20 +116,70 @@ def ade20k() -> str:
 
 def speed() -> str:
     """CPU latency of the plain network, the plain exports and `optimize`, from benchmarks/results/cpu.json."""
-    report = json.loads((RESULTS / "cpu.json").read_text(encoding="utf-8"))
-    rows = []
+    report, where = _measured("cpu")
+    rows, chosen = [], []
     for name, title in _TITLES.items():
         times = {form: timing["median"] for form, timing in report["milliseconds"][name].items()}
-        shown = (times["plain"], times["torch"], times["plain onnxruntime"])
+        shown = (
+            times["plain"],
+            times["torch"],
+            times["plain onnxruntime"],
+            min(times["onnxruntime"], times["openvino"]),
+        )
         ratio = times["plain"] / times["auto"]
         rows.append((f"RecNeXt-{title}", *(f"{t:.1f}" for t in shown), f"**{times['auto']:.1f}**", f"{ratio:.1f}x"))
-    header = "batch 1 at 224, ms | plain PyTorch | fused, channels_last | plain ONNX Runtime | `optimize` | speed-up"
-    machine = report["machine"]
+        chosen.append(report["chosen"][name].partition(",")[0])
+    header = (
+        "batch 1 at 224, ms | plain PyTorch | packed PyTorch | plain ONNX Runtime | `optimize`, float32 | `optimize` "
+        "| speed-up"
+    )
+    picked = ", ".join(dict.fromkeys(chosen))
     caption = (
-        f"{machine['processor']}, {machine['threads']} threads, float32; torch {machine['versions']['torch']}; "
-        "medians of `benchmarks/cpu.py`, the forms of a network turn by turn in one run."
+        f"{where[:-1]}; `optimize` picked {picked} (all precisions the processor has). "
+        "Medians of `benchmarks/cpu.py`, the forms of a network turn by turn in one run."
     )
     return f"{_table(header, rows)}\n\n{caption}"
+
+
+def ratios() -> str:
+    """Every ratio that was aimed at, from benchmarks/results/cpu.json and train_step.json."""
+    report, where = _measured("cpu")
+    steps, _ = _measured("train_step")
+    rows = [(row["bar"], f"{row['value']:.2f}", row["limit"], "yes" if row["met"] else "no") for row in report["bars"]]
+    for row in steps["rows"]:
+        if row["network"] == "recnext_m1" and row["variant"] != "plain NCHW":
+            met = "yes" if row["speedup"] >= 1.6 else "no"
+            title = f"recnext_m1 training step, {row['variant']}, over plain"
+            rows.append((title, f"{row['speedup']:.2f}", "≥ 1.6", met))
+            if "recompute" in row["variant"]:
+                met = "yes" if row["saved_ratio"] <= 0.45 else "no"
+                rows.append(("recnext_m1, saved by RecConv, of plain", f"{row['saved_ratio']:.2f}", "≤ 0.45", met))
+    return (
+        f"{_table('ratio | measured | aimed at | reached', rows)}\n\n{where[:-1]}; {report['machine']['steadiness']}."
+    )
+
+
+def peers() -> str:
+    """Our networks among peers of matched accuracy, from benchmarks/results/cpu_peers.json."""
+    report, where = _measured("cpu_peers")
+    found: dict[str, dict[str, Any]] = {}
+    for row in report["rows"]:
+        found.setdefault(row["model"], {"top1": row["top1"], "size": row["top1_size"]})[row["backend"]] = row
+    backends = list(dict.fromkeys(row["backend"] for row in report["rows"]))
+    precisions = {row["backend"]: row["precision"] for row in report["rows"]}
+    ordered = sorted(found.items(), key=lambda item: -(item[1]["top1"] or 0.0))
+    rows = (
+        (
+            f"**{name}**" if name.startswith("recnext") else name,
+            f"{row['top1']:.1f}" + ("" if row["size"] in (None, report["size"]) else f" @{row['size']}"),
+            *(f"{row[backend]['latency_ms']:.1f}" for backend in backends),
+            *(f"{row[backend]['images_per_second']:.0f}" for backend in backends),
+        )
+        for name, row in ordered
+    )
+    titles = [f"{backend} {precisions[backend]}" for backend in backends]
+    header = " | ".join(["network | top-1", *(f"{t}, ms" for t in titles), *(f"{t}, images/s" for t in titles)])
+    return f"{_table(header, rows)}\n\nBatch 1, and the best batch for images/s; {report['size']} px. {where}"
 
 
 def _measured(name: str) -> tuple[dict[str, Any], str]:
@@ -193,7 +243,21 @@ def segmenter() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (networks, classification, robustness, mlla, coco, ade20k, speed, load, pipeline, steps, segmenter)
+    for function in (
+        networks,
+        classification,
+        robustness,
+        mlla,
+        coco,
+        ade20k,
+        speed,
+        ratios,
+        peers,
+        load,
+        pipeline,
+        steps,
+        segmenter,
+    )
 }
 
 
