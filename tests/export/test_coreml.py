@@ -1,6 +1,5 @@
 """Core ML programs are evaluated op by op: Apple's runtime is not here."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ import timm
 import torch
 import torch.nn.functional as F
 
+from export.phones import ODD, check_full_depth, every_full_depth, exported, full_depth
 from recnext.errors import MissingExtraError, RecNextError
 from recnext.export.job import export_to
 from recnext.export.nearest import WholeFactors
 from recnext.export.network import described
-from recnext.export.report import Exported
 from recnext.export.targets import target, target_of_file
 from recnext.mixers import LinearAttention
 from recnext.mixers.registry import create_token_mixer
@@ -25,21 +24,10 @@ pytest.importorskip("coremltools", reason="coremltools is not installed: make te
 from recnext.export import coreml_evaluator, coreml_evaluator_ops
 from recnext.export.coreml import CoreMl, unique_names
 
-ODD = (56, 72)  # the A network's coarsest maps are resized from 4x5 to 7x9
-full_depth = pytest.mark.skipif("RECNEXT_FULL_EXPORTS" not in os.environ, reason="minutes a network: make test-export")
-
-
-def exported(tmp_path: Path, name: str, size: tuple[int, int] = ODD, **choices: Any) -> Exported:
-    torch.manual_seed(0)
-    model: dict[str, Any] = {"features_only": True} if choices.pop("features", False) else {"num_classes": 5}
-    network = timm.create_model(name, **model).eval()
-    spec = described(network, name=name, size=size, **choices)
-    return export_to(CoreMl(), network, spec, tmp_path)
-
 
 @pytest.mark.parametrize("name", ["test_recnext_m", "test_recnext_a", "test_recnext_l"])
 def test_float32_program_equals_the_network(name: str, tmp_path: Path) -> None:
-    made = exported(tmp_path, name)
+    made = exported(CoreMl(), tmp_path, name)
     (row,) = made.comparisons
     assert row.relative < 2e-6
     assert row.agreement == 1
@@ -50,7 +38,7 @@ def test_float32_program_equals_the_network(name: str, tmp_path: Path) -> None:
 
 
 def test_four_maps_of_a_batch_in_float16(tmp_path: Path) -> None:
-    made = exported(tmp_path, "test_recnext_m", features=True, batch=3, precision="fp16")
+    made = exported(CoreMl(), tmp_path, "test_recnext_m", features=True, batch=3, precision="fp16")
     (row,) = made.comparisons
     assert row.shape == (3, 3, *ODD)
     assert 1e-6 < row.relative < 5e-3  # float16 shows, and does no harm
@@ -61,7 +49,7 @@ def test_four_maps_of_a_batch_in_float16(tmp_path: Path) -> None:
 def test_image_in_labels_out(tmp_path: Path) -> None:
     """Pixels in, as the runtime hands them over; two classes of one name stay apart."""
     names = ("crane", "Käfer", "crane", "dog", "cat")
-    made = exported(tmp_path, "test_recnext_m", preprocess=True, class_names=names, precision="fp16")
+    made = exported(CoreMl(), tmp_path, "test_recnext_m", preprocess=True, class_names=names, precision="fp16")
     assert made.comparisons[0].shape == (1, *ODD, 3)
     assert made.comparisons[0].relative < 5e-3
     (image,) = made.contents.inputs
@@ -80,7 +68,7 @@ def labels(program: coreml_evaluator.CoreMlProgram) -> list[str]:
 
 @pytest.mark.parametrize(("compression", "decoded"), [("int8", "affine_dequantize"), ("palettised", "lut_to_dense")])
 def test_compressed_weights(compression: str, decoded: str, tmp_path: Path) -> None:
-    made = exported(tmp_path, "test_recnext_m", size=(32, 32), compression=compression, preprocess=True)
+    made = exported(CoreMl(), tmp_path, "test_recnext_m", size=(32, 32), compression=compression, preprocess=True)
     assert made.contents.operators[f"constexpr_{decoded}"] > 5
     assert 1e-4 < made.comparisons[0].relative < 0.1
     assert made.precision == "int8"
@@ -88,13 +76,9 @@ def test_compressed_weights(compression: str, decoded: str, tmp_path: Path) -> N
     assert made.size_on_disk < 2 * parameters
 
 
-@full_depth
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("name", ["recnext_m1", "recnext_a1", "recnext_t", "recnext_t_share_channel"])
+@every_full_depth
 def test_full_depth(name: str, precision: str, tmp_path: Path) -> None:
-    made = exported(tmp_path, name, size=(224, 224), precision=precision)
-    assert made.comparisons[0].relative < {"fp32": 1e-5, "fp16": 5e-3}[precision]
+    check_full_depth(CoreMl(), tmp_path, name, precision)
 
 
 class Mixed(torch.nn.Module):
@@ -128,10 +112,9 @@ def test_every_mixer_is_evaluated(name: str, tmp_path: Path) -> None:
 
 
 @full_depth
-@pytest.mark.slow
 def test_mlla_programs_hold_no_operation_that_the_evaluator_lacks(tmp_path: Path) -> None:
     for variant in ("recconv_nearest", "recconv_transposed", "recattn"):
-        assert exported(tmp_path, f"mlla_nano_{variant}", size=(64, 64)).comparisons[0].relative < 1e-5
+        assert exported(CoreMl(), tmp_path, f"mlla_nano_{variant}", size=(64, 64)).comparisons[0].relative < 1e-5
 
 
 def small_program(build: Callable[[Any, Any], Any], shape: tuple[int, ...], path: Path, *, half: bool = False) -> Path:
@@ -262,7 +245,7 @@ def test_whole_factors_change_nothing(side: int) -> None:
 )
 def test_what_cannot_be_made_is_refused_before_any_work(choices: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(RecNextError, match=message):
-        exported(tmp_path / "out", "test_recnext_m", **choices)
+        exported(CoreMl(), tmp_path / "out", "test_recnext_m", **choices)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,36 +1,22 @@
 """ExecuTorch programs run in ExecuTorch's own runtime; `make test-export` has an environment with it."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import timm
-import torch
 
+from export.phones import check_full_depth, every_full_depth, exported
 from recnext.errors import RecNextError
-from recnext.export.job import export_to
-from recnext.export.network import described
-from recnext.export.report import Exported
 
 pytest.importorskip("executorch", reason="executorch is not installed: make test-export")
 
 from recnext.export.executorch import ExecuTorch
 
-full_depth = pytest.mark.skipif("RECNEXT_FULL_EXPORTS" not in os.environ, reason="minutes a network: make test-export")
-
-
-def exported(tmp_path: Path, name: str, size: tuple[int, int] = (56, 72), **choices: Any) -> Exported:
-    torch.manual_seed(0)
-    model: dict[str, Any] = {"features_only": True} if choices.pop("features", False) else {"num_classes": 5}
-    network = timm.create_model(name, **model).eval()
-    return export_to(ExecuTorch(), network, described(network, name=name, size=size, **choices), tmp_path)
-
 
 @pytest.mark.parametrize("name", ["test_recnext_m", "test_recnext_a", "test_recnext_l"])
 def test_float32_program_equals_the_network(name: str, tmp_path: Path) -> None:
-    made = exported(tmp_path, name)
+    made = exported(ExecuTorch(), tmp_path, name)
     assert made.comparisons[0].relative < 2e-6
     assert made.comparisons[0].agreement == 1
     assert made.contents.operators["XnnpackBackend part"] >= 1
@@ -40,7 +26,7 @@ def test_float32_program_equals_the_network(name: str, tmp_path: Path) -> None:
 
 
 def test_four_maps_of_a_batch_in_float16(tmp_path: Path) -> None:
-    made = exported(tmp_path, "test_recnext_m", features=True, batch=3, precision="fp16")
+    made = exported(ExecuTorch(), tmp_path, "test_recnext_m", features=True, batch=3, precision="fp16")
     assert 1e-6 < made.comparisons[0].relative < 5e-3
     assert [port.shape[1] for port in made.contents.outputs] == [16, 32, 64, 128]
     # RecConv is the delegate's too: no convolution is left to the portable kernels.
@@ -48,7 +34,9 @@ def test_four_maps_of_a_batch_in_float16(tmp_path: Path) -> None:
 
 
 def test_pixels_in_probabilities_out(tmp_path: Path) -> None:
-    made = exported(tmp_path, "test_recnext_m", preprocess=True, class_names=("Käfer", "b", "c", "d", "e"))
+    made = exported(
+        ExecuTorch(), tmp_path, "test_recnext_m", preprocess=True, class_names=("Käfer", "b", "c", "d", "e")
+    )
     assert made.comparisons[0].relative < 1e-4
     assert (made.contents.inputs[0].dtype, made.contents.inputs[0].shape) == ("uint8", (1, 56, 72, 3))
     (probabilities,) = ExecuTorch().load(made.path, threads=1)(np.full((1, 56, 72, 3), 7, np.uint8))
@@ -59,7 +47,7 @@ def test_pixels_in_probabilities_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 2e-6), ("fp16", 5e-3)])
 def test_core_ml_inside(precision: str, limit: float, tmp_path: Path) -> None:
     """The whole network is one Core ML program; the proof reads it out of the file and evaluates it."""
-    made = exported(tmp_path, "test_recnext_a", delegate="coreml", precision=precision)
+    made = exported(ExecuTorch(), tmp_path, "test_recnext_a", delegate="coreml", precision=precision)
     assert made.comparisons[0].relative < limit
     assert made.contents.operators["CoreMLBackend part"] == 1
     assert made.contents.operators["upsample_nearest_neighbor"] == 5
@@ -70,13 +58,9 @@ def test_core_ml_inside(precision: str, limit: float, tmp_path: Path) -> None:
         ExecuTorch().load(made.path)
 
 
-@full_depth
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("name", ["recnext_m1", "recnext_a1", "recnext_t", "recnext_t_share_channel"])
+@every_full_depth
 def test_full_depth(name: str, precision: str, tmp_path: Path) -> None:
-    made = exported(tmp_path, name, size=(224, 224), precision=precision)
-    assert made.comparisons[0].relative < {"fp32": 1e-5, "fp16": 5e-3}[precision]
+    check_full_depth(ExecuTorch(), tmp_path, name, precision)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +73,7 @@ def test_full_depth(name: str, precision: str, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_made_is_refused_before_any_work(choices: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(RecNextError, match=message):
-        exported(tmp_path / "out", "test_recnext_m", **choices)
+        exported(ExecuTorch(), tmp_path / "out", "test_recnext_m", **choices)
     assert not (tmp_path / "out").exists()
 
 

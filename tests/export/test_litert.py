@@ -1,18 +1,15 @@
 """LiteRT models run in LiteRT's own interpreter; `make test-export` has an environment with it."""
 
-import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 
+from export.phones import check_full_depth, every_full_depth, exported
 from recnext.errors import RecNextError
 from recnext.export.job import export_to
 from recnext.export.network import described
-from recnext.export.report import Exported
 from recnext.mixers import LinearAttention
 
 pytest.importorskip("litert_torch", reason="litert-torch is not installed: make test-export")
@@ -20,19 +17,10 @@ pytest.importorskip("litert_torch", reason="litert-torch is not installed: make 
 from recnext.export import litert
 from recnext.export.litert import LiteRt
 
-full_depth = pytest.mark.skipif("RECNEXT_FULL_EXPORTS" not in os.environ, reason="minutes a network: make test-export")
-
-
-def exported(tmp_path: Path, name: str, size: tuple[int, int] = (56, 72), **choices: Any) -> Exported:
-    torch.manual_seed(0)
-    model: dict[str, Any] = {"features_only": True} if choices.pop("features", False) else {"num_classes": 5}
-    network = timm.create_model(name, **model).eval()
-    return export_to(LiteRt(), network, described(network, name=name, size=size, **choices), tmp_path)
-
 
 @pytest.mark.parametrize("name", ["test_recnext_m", "test_recnext_a", "test_recnext_l"])
 def test_float32_model_equals_the_network(name: str, tmp_path: Path) -> None:
-    made = exported(tmp_path, name)
+    made = exported(LiteRt(), tmp_path, name)
     assert made.comparisons[0].relative < 1e-5
     assert made.comparisons[0].agreement == 1
     assert (made.contents.inputs[0].name, made.contents.inputs[0].shape) == ("image", (1, 3, 56, 72))
@@ -45,7 +33,7 @@ def test_nearest_to_odd_sizes_needs_the_crop(tmp_path: Path, monkeypatch: pytest
     import contextlib
 
     monkeypatch.setattr(litert, "WholeFactors", contextlib.nullcontext)
-    made = exported(tmp_path, "test_recnext_a")
+    made = exported(LiteRt(), tmp_path, "test_recnext_a")
     assert made.comparisons[0].relative > 1e-3
     assert "outputs differ" in made.problem
     assert not any(tmp_path.iterdir())
@@ -75,7 +63,7 @@ def test_one_head_needs_merged_heads(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_four_maps_of_a_batch_in_float16(tmp_path: Path) -> None:
-    made = exported(tmp_path, "test_recnext_l", features=True, batch=3, precision="fp16")
+    made = exported(LiteRt(), tmp_path, "test_recnext_l", features=True, batch=3, precision="fp16")
     assert 1e-6 < made.comparisons[0].relative < 5e-3
     assert [port.shape[1] for port in made.contents.outputs] == [16, 32, 48, 64]
     assert made.contents.operators["DEQUANTIZE"] > 10
@@ -83,7 +71,7 @@ def test_four_maps_of_a_batch_in_float16(tmp_path: Path) -> None:
 
 
 def test_pixels_in_probabilities_out(tmp_path: Path) -> None:
-    made = exported(tmp_path, "test_recnext_m", preprocess=True, class_names=("Käfer", "b", "c", "d", "e"))
+    made = exported(LiteRt(), tmp_path, "test_recnext_m", preprocess=True, class_names=("Käfer", "b", "c", "d", "e"))
     assert made.comparisons[0].relative < 1e-4
     (pixels,) = made.contents.inputs
     assert (pixels.name, pixels.dtype, pixels.shape) == ("pixels", "uint8", (1, 56, 72, 3))
@@ -92,24 +80,20 @@ def test_pixels_in_probabilities_out(tmp_path: Path) -> None:
     assert "Käfer" in LiteRt().header(made.path)["recnext.class_names"]
 
 
-@full_depth
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("name", ["recnext_m1", "recnext_a1", "recnext_t", "recnext_t_share_channel"])
+@every_full_depth
 def test_full_depth(name: str, precision: str, tmp_path: Path) -> None:
-    made = exported(tmp_path, name, size=(224, 224), precision=precision)
-    assert made.comparisons[0].relative < {"fp32": 1e-5, "fp16": 5e-3}[precision]
+    check_full_depth(LiteRt(), tmp_path, name, precision)
 
 
 def test_wrong_shape_is_named(tmp_path: Path) -> None:
-    made = exported(tmp_path, "test_recnext_m", size=(32, 32))
+    made = exported(LiteRt(), tmp_path, "test_recnext_m", size=(32, 32))
     with pytest.raises(RecNextError, match=r"takes \(1, 3, 32, 32\), not \(2, 3, 32, 32\)"):
         LiteRt().load(made.path)(np.zeros((2, 3, 32, 32), np.float32))
 
 
 def test_int8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecNextError, match="litert has no int8: it has fp32, fp16"):
-        exported(tmp_path / "out", "test_recnext_m", precision="int8")
+        exported(LiteRt(), tmp_path / "out", "test_recnext_m", precision="int8")
     assert not (tmp_path / "out").exists()
 
 

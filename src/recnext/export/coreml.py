@@ -1,9 +1,5 @@
 """Core ML (.mlpackage): an mlprogram for iOS 16 and macOS 13 or newer."""
 
-import contextlib
-import io
-import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
@@ -12,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recnext.backends.export import quiet
 from recnext.errors import RecNextError
 
 from .coreml_evaluator import CoreMlProgram
 from .nearest import WholeFactors
+from .silence import silent
 from .spec import ExportSpec
 from .targets import Contents, FileRunner, Port, Target
 
@@ -64,7 +60,7 @@ class CoreMl(Target):
             raise RecNextError(f"an image input of coreml has 1 or 3 channels, not {spec.channels}: no preprocess")
 
     def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:
-        with _silent():
+        with silent():
             model = _converted(module, spec)
             model.user_defined_metadata.update(spec.header())
             model.short_description = f"{spec.name}, by recnext"
@@ -78,7 +74,7 @@ class CoreMl(Target):
     def load(self, path: Path, *, threads: Optional[int] = None) -> FileRunner:
         """An evaluator, to check with: slower than the network in PyTorch."""
         self.require()
-        with _silent():
+        with silent():
             program = CoreMlProgram(path)
         (name,) = program.inputs
         image = program.description.input[0].type.WhichOneof("Type") == "imageType"
@@ -96,7 +92,7 @@ class CoreMl(Target):
 
     def contents(self, path: Path) -> Contents:
         self.require()
-        with _silent():
+        with silent():
             program = CoreMlProgram(path)
         return Contents(
             f"Core ML mlprogram, specification {program.version}",
@@ -107,7 +103,7 @@ class CoreMl(Target):
 
     def header(self, path: Path) -> dict[str, str]:
         self.require()
-        with _silent():
+        with silent():
             metadata = CoreMlProgram(path).metadata
         return {key: value for key, value in metadata.items() if key.startswith(_PREFIX)}
 
@@ -206,19 +202,3 @@ def _port(feature: Any) -> Port:
         dtype = array.DESCRIPTOR.enum_types_by_name["ArrayDataType"].values_by_number[array.dataType].name
         return Port(feature.name, dtype.lower(), tuple(array.shape))
     return Port(feature.name, kind.removesuffix("Type"), ())
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """coremltools draws progress bars, and warns of libraries that it was not tested with."""
-    logger = logging.getLogger("coremltools")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with quiet(), contextlib.redirect_stderr(io.StringIO()):
-            import coremltools  # noqa: F401
-
-            logger.setLevel(logging.ERROR)
-            yield
-    finally:
-        logger.setLevel(level)

@@ -1,12 +1,9 @@
 """ExecuTorch (.pte): PyTorch's runtime for phones, with XNNPACK on the CPU or Core ML on Apple devices."""
 
 import contextlib
-import io
 import json
-import logging
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Optional
@@ -15,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recnext.backends.export import quiet
 from recnext.errors import RecNextError
 from recnext.mixers import RecConv2d
 
@@ -23,6 +19,7 @@ from .coreml import CoreMl
 from .half import InHalf
 from .nearest import WholeFactors
 from .preprocess import with_preprocess
+from .silence import silent
 from .spec import ExportSpec
 from .targets import Contents, FileRunner, Port, Target
 
@@ -66,7 +63,7 @@ class ExecuTorch(Target):
     def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:
         from executorch.exir import to_edge_transform_and_lower
 
-        with _silent():
+        with silent():
             apple = spec.delegate == "coreml"
             half = spec.precision == "fp16"
             whole = with_preprocess(HalfButRecConv(module) if half and not apple else module, spec)
@@ -118,7 +115,7 @@ class ExecuTorch(Target):
         from executorch.runtime import Runtime
 
         _program(path)
-        with _silent():
+        with silent():
             program = Runtime.get().load_program(path)
             if _HEADER not in program.method_names:
                 return {}
@@ -174,7 +171,7 @@ def _executed(path: Path, threads: Optional[int]) -> FileRunner:
     from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
     from executorch.runtime import Runtime
 
-    with _silent():
+    with silent():
         if threads is not None:
             _unsafe_reset_threadpool(threads)
         method = Runtime.get().load_program(path).load_method("forward")
@@ -207,7 +204,7 @@ def _read_core_ml(path: Path, data: bytes) -> Any:
 
     from .coreml_evaluator import CoreMlProgram
 
-    with _silent(), tempfile.TemporaryDirectory() as folder:
+    with silent(), tempfile.TemporaryDirectory() as folder:
         executorchcoreml.unflatten_directory_contents(data, folder)
         package = next(Path(folder).rglob("*.mlpackage"), None)
         if package is None:
@@ -216,7 +213,7 @@ def _read_core_ml(path: Path, data: bytes) -> Any:
 
 
 def _program(path: Path) -> Any:
-    with _silent():
+    with silent():
         from executorch.exir._serialize._program import deserialize_pte_binary
 
         try:
@@ -243,15 +240,3 @@ def _delegates(program: Any) -> list[tuple[str, bytes]]:
 def _port(name: str, tensor: Any) -> Port:
     kind = tensor.scalar_type.name.lower()
     return Port(name, {"float": "float32", "half": "float16", "byte": "uint8"}.get(kind, kind), tuple(tensor.sizes))
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """ExecuTorch and coremltools log much and draw progress bars."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with quiet(), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(disabled)

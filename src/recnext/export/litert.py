@@ -1,11 +1,7 @@
 """LiteRT (.tflite), once TensorFlow Lite: for Android, and other small devices."""
 
-import contextlib
-import io
 import json
-import logging
 from collections import Counter
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Optional
@@ -14,12 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from recnext.backends.export import quiet
 from recnext.errors import MissingExtraError, RecNextError
 
 from .merged_heads import merge_heads
 from .nearest import WholeFactors
 from .preprocess import with_preprocess
+from .silence import silent
 from .spec import ExportSpec
 from .targets import Contents, FileRunner, Port, Target
 
@@ -44,7 +40,7 @@ class LiteRt(Target):
     precisions = ("fp32", "fp16")
 
     def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:
-        with _silent():
+        with silent():
             import litert_torch
 
             example = {spec.input_name: torch.from_numpy(spec.example())}
@@ -136,7 +132,7 @@ def _with_header(data: bytes, header: dict[str, str]) -> bytes:
 
 def _interpreter(path: Path, threads: Optional[int]) -> Any:
     _require_runtime()
-    with _silent():
+    with silent():
         from ai_edge_litert.interpreter import Interpreter
 
         try:
@@ -187,15 +183,3 @@ def _number(name: Any) -> int:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """The converter logs every step."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with quiet(), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(disabled)
