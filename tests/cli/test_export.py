@@ -65,6 +65,28 @@ def test_a_failing_proof_is_status_1(weights, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_is_refused_before_weights_are_read(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"nonsense")
+    line = fails(capsys, "export", damaged, "--to", "torch", "--output", tmp_path / "file")
+    assert "is a file: expected a folder" in line
+    line = fails(capsys, "export", damaged, "--to", "torch", "--output", tmp_path / "file" / "in", status=1)
+    assert "Not a directory: give another folder, --output" in line
+
+
+def test_what_was_made_before_a_failure_is_told(weights, tmp_path, capsys, monkeypatch):
+    from recnext.export.torchscript import TorchScript
+
+    def broken(*_):
+        raise RuntimeError("no such operator: frobnicate")
+
+    monkeypatch.setattr(TorchScript, "export", broken)
+    line = fails(capsys, "export", weights, "--to", "torch,torchscript", "--output", tmp_path, *SMALL)
+    assert line.startswith("torchscript cannot export test_recnext_m: no such operator: frobnicate; ")
+    assert line.endswith(f"made before, in {tmp_path}: test_recnext_m.pt2")
+
+
 def test_a_segmenter_gives_its_logits(tmp_path, capsys):
     from recnext import segmentation
 
@@ -98,12 +120,23 @@ def test_mistakes_are_one_line(weights, tmp_path, capsys):
         ((weights, "--to", "onnxx"), "no export target is called 'onnxx': did you mean 'onnx'?"),
         ((weights, "--to", ","), "no export target is given"),
         ((weights, "--precision", "int4"), "--precision is 'int4': expected fp32, fp16, int8"),
-        ((weights, "--precision", "int8"), "int8 needs images to calibrate on: add --calibrate FOLDER"),
+        ((weights, "--precision", "int8"), "int8 for onnx needs images to calibrate on: add --calibrate FOLDER"),
         ((weights, "--opset", 3, "--size", 64), "opset 3: expected 18 to"),
         ((weights, "--to", "torch", "--size", 16), "the networks take 32 pixels or more"),
         ((weights, "--batch", 0), "--batch is 0: expected an integer from 1"),
         ((weights, "--to", "torch", "--size", 64, "--output", tmp_path / "file"), "is a file: expected a folder"),
-        ((tmp_path / "gone.pth",), "no network is called"),
+        ((tmp_path / "gone.pth",), "gone.pth: expected a network's name, a weight file or a run folder"),
+        ((weights, "--pretrained"), "has its own weights: leave --pretrained out"),
+        ((weights, "--checkpoint", weights), "are both weights: give one, or a network's name"),
+        ((weights, "--to", "torch", "--precision", "int8"), "torch has no int8: it has fp32, fp16"),
+        ((weights, "--to", "torch", "--calibrate", tmp_path), "is read for int8 only: add --precision int8"),
+        ((weights, "--to", "torch", "--weights", "int8"), "--weights int8 is for coreml only, not torch"),
+        ((weights, "--to", "torch", "--delegate", "coreml"), "--delegate coreml is for executorch only, not torch"),
+        ((weights, "--to", "torch", "--opset", 18), "--opset 18 is for onnx, openvino only, not torch"),
+        ((weights, "--to", "torch", "--max-loss", -1), "--max-loss is -1: expected 0 or more points"),
+        ((weights, "--to", "torch", "--name", "a/b"), "the file's name 'a/b': expected a plain name"),
+        ((weights, "--to", "torch", "--name", ""), "the file's name '': expected a plain name"),
+        ((weights, "--to", "torch", "--name", ".."), "the file's name '..': expected a plain name"),
         (("recnext_mm1",), "did you mean"),
         ((weights, "--to=torch", "--size=64", "--validate", tmp_path / "none"), "does not exist"),
         (

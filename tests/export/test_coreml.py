@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from export.phones import ODD, check_full_depth, every_full_depth, exported, full_depth
 from recnext.errors import MissingExtraError, RecNextError
+from recnext.export.api import export
 from recnext.export.job import export_to
 from recnext.export.nearest import WholeFactors
 from recnext.export.network import described
@@ -275,3 +276,15 @@ def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_unique_names() -> None:
     assert unique_names(("a", "b", "a", "a")) == ["a", "b", "a (2)", "a (3)"]
+
+
+def test_compressed_once_whatever_the_precisions_and_without_images(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("test_recnext_m", num_classes=5).eval()
+    choices: dict[str, Any] = {"size": (32, 32), "to": "coreml"}
+    (made,) = export(network, tmp_path, precisions=("fp16", "fp32"), compression="int8", **choices)
+    assert made.path.name == "test_recnext_m_int8.mlpackage"
+    (made,) = export(network, tmp_path, precisions=("int8",), **choices)
+    assert made.problem == ""
+    with pytest.raises(RecNextError, match="is read for int8 only"):
+        export(network, tmp_path, precisions=("int8",), calibrate=tmp_path, **choices)

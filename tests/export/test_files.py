@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from cli.command import fails, run_json
-from recnext.checkpoints import save
+from recnext.checkpoints import load, save
 from recnext.errors import MissingExtraError, RecNextError
-from recnext.export import target
+from recnext.export import described, export_to, target
 from recnext.export.files import ExportedNetwork, is_exported
 
 
@@ -60,9 +60,45 @@ def test_predict_and_bench_take_files(exports, tiny, tmp_path, capsys):
         "pixels_fp16.onnx": ("onnxruntime", "fp16"),
     }
     line = fails(capsys, "bench", exports["pixels"].path)
-    assert "takes images of 64x64 only" in line
+    assert "takes images of 64x64 only, not 224x224: add --size 64" in line
+    for option in (("--precision", "bf16"), ("--backend", "openvino"), ("--pretrained",), ("--ema",)):
+        assert "has its own weights" in fails(capsys, "predict", photo, "--model", exports["onnx"].path, *option)
+    line = fails(capsys, "predict", photo, "--model", exports["onnx"].path, "--output", tmp_path / "x.parquet")
+    assert "x.parquet: of an exported file the answers are written as .csv" in line
     line = fails(capsys, "predict", photo, "--model", exports["onnx"].path, "--checkpoint", weights)
     assert "has its own weights" in line
+
+
+def test_maps_are_timed_but_not_classified(tmp_path, capsys):
+    network = load("test_recnext_m", features_only=True)
+    spec = described(network, size=(64, 64), name="maps", dynamic_batch=False, dynamic_size=False)
+    made = export_to(target("torch"), network, spec, tmp_path, threads=1)
+    with pytest.raises(RecNextError, match="gives maps, not classes"):
+        ExportedNetwork(made.path)
+    (row,) = run_json(
+        capsys, "bench", made.path, "--size", 64, "--quick", "--seconds", 0.1, "--threads", 1, "--no-throughput"
+    )["rows"]
+    assert (row["model"], row["backend"]) == ("maps.pt2", "torch")
+
+
+def test_a_program_of_something_else_is_named(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    words = helper.make_tensor_value_info("words", TensorProto.INT64, [1, 8])
+    same = helper.make_tensor_value_info("same", TensorProto.INT64, [1, 8])
+    graph = helper.make_graph([helper.make_node("Identity", ["words"], ["same"])], "words", [words], [same])
+    onnx.save(helper.make_model(graph), tmp_path / "words.onnx")
+    with pytest.raises(RecNextError, match=r"takes words int64 1x8: expected one input of images, of 4 dimensions"):
+        ExportedNetwork(tmp_path / "words.onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK nonsense"])
+def test_a_damaged_pt2_is_one_line_without_torchs_traceback(content, tmp_path, capfd):
+    (tmp_path / "x.pt2").write_bytes(content)
+    with pytest.raises(RecNextError, match=r"is not a readable torch\.export program"):
+        ExportedNetwork(tmp_path / "x.pt2")
+    assert capfd.readouterr().err == ""
 
 
 def test_what_a_file_does_not_say_is_taken_from_its_report(exports, tmp_path):
@@ -90,6 +126,12 @@ def test_mistakes_are_one_line(exports, tmp_path, monkeypatch):
     (tmp_path / "x.xml").write_text("<net/>")
     with pytest.raises(RecNextError, match="has no weights"):
         ExportedNetwork(tmp_path / "x.xml")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    with pytest.raises(RecNextError, match=r"empty\.onnx is not a readable ONNX file"):
+        ExportedNetwork(tmp_path / "empty.onnx")
+    (tmp_path / "x.mlpackage").mkdir()
+    with pytest.raises(RecNextError, match=r"x\.mlpackage runs on Apple devices only"):
+        ExportedNetwork(tmp_path / "x.mlpackage")
     with pytest.raises(RecNextError, match="takes images of 64x64 only, not 96x96"):
         ExportedNetwork(exports["pixels"].path)(torch.zeros(1, 3, 96, 96))
     monkeypatch.setattr(type(target("onnx")), "packages", ("no_such_package",))

@@ -18,7 +18,10 @@ from recnext.errors import RecNextError
 from recnext.export import Exported, export, targets
 from recnext.export.accuracy import CALIBRATION
 from recnext.export.report import lines, table
+from recnext.export.request import check_request
 from recnext.export.spec import PRECISIONS
+
+_WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")  # names that end so are meant to be files
 
 
 def run(
@@ -79,11 +82,11 @@ def run(
     """
     require_at_least(1, batch=batch, images=images, threads=threads)
     chosen = [part.strip() for part in to.split(",") if part.strip()]
-    for target in targets(chosen):  # before weights are read
-        target.require()
     precisions = _precisions(precision)
-    if "int8" in precisions and calibrate is None:
-        raise RecNextError("int8 needs images to calibrate on: add --calibrate FOLDER")
+    choices = {"opset": opset, "compression": weights, "delegate": delegate}
+    check_request(  # before weights are read
+        targets(chosen), output, precisions=precisions, calibrate=calibrate, max_loss=max_loss, **choices
+    )
     network = _network(model, checkpoint, pretrained=pretrained, ema=ema, features=features)
     with Progress(
         SpinnerColumn(),
@@ -111,9 +114,7 @@ def run(
             dynamic_batch=dynamic,
             dynamic_size=dynamic,
             preprocess=with_preprocess,
-            opset=opset,
-            compression=weights,
-            delegate=delegate,
+            **choices,
         )
     _show(made, output, json=json)
     return int(any(item.problem for item in made))
@@ -129,9 +130,15 @@ def _precisions(text: str) -> list[str]:
 def _network(model: str, checkpoint: Optional[str], *, pretrained: bool, ema: bool, features: bool) -> nn.Module:
     """What to export."""
     options: dict[str, Any] = {"ema": ema, "features_only": features}
-    if checkpoint is None and Path(model).exists():
+    if Path(model).exists():
+        if checkpoint is not None:
+            raise RecNextError(f"{model} and {checkpoint} are both weights: give one, or a network's name")
+        if pretrained:
+            raise RecNextError(f"{model} has its own weights: leave --pretrained out")
         dense = _dense(model, ema=ema)
         return load(checkpoint=model, **options) if dense is None else dense
+    if Path(model).name != model or Path(model).suffix in _WEIGHTS:
+        raise RecNextError(f"there is no {model}: expected a network's name, a weight file or a run folder")
     check_name(model)
     if checkpoint is None and not pretrained:
         print(f"recnext: {model} has random weights: good for measuring speed only", file=sys.stderr)

@@ -72,8 +72,11 @@ def run(
             printed, images may be tar shards, several processes (torchrun) share them, and a killed run goes on.
     """
     exported = model is not None and is_exported(model)
-    if exported and (checkpoint is not None or pretrained or ema or backend != "torch"):
-        raise RecNextError(f"{model} has its own weights and runtime: leave --checkpoint, --pretrained, --backend out")
+    if exported and (checkpoint is not None or pretrained or ema or backend != "torch" or precision != "auto"):
+        own = "--checkpoint, --pretrained, --ema, --backend and --precision"
+        raise RecNextError(f"{model} has its own weights and runtime: leave {own} out")
+    if exported and output is not None and output.suffix == ".parquet":
+        raise RecNextError(f"{output}: of an exported file the answers are written as .csv")
     if exported and device not in ("auto", "cpu"):
         raise RecNextError(f"{model} runs on the CPU here: leave --device {device} out")
     if checkpoint is None and not pretrained and not exported:
@@ -84,7 +87,7 @@ def run(
     if output is not None and not output.parent.is_dir():
         raise RecNextError(f"cannot write {output}: there is no folder {output.parent}")
     size = parse_size(image_size) if image_size else None
-    if output is not None and output.suffix == ".parquet" and not exported:
+    if output is not None and output.suffix == ".parquet":
         return make_table(
             images,
             output,

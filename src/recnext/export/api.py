@@ -14,7 +14,9 @@ from .accuracy import CALIBRATION, calibration_batches, judge_on
 from .job import export_to
 from .network import described
 from .report import Exported
-from .targets import targets
+from .request import check_request
+from .spec import ExportSpec
+from .targets import Target, targets
 
 
 def export(
@@ -54,28 +56,33 @@ def export(
 
     Raises:
         MissingExtraError: a format's packages are not installed.
-        RecNextError: an unknown target, a wrong choice, or an exporter that fails.
+        RecNextError: an unknown target, a choice that is wrong or that no target reads, or an exporter that fails.
         OSError: the folder cannot be written.
     """
     chosen = targets([to] if isinstance(to, str) else list(to))
-    if "int8" in precisions and calibrate is None:
-        raise RecNextError("int8 needs images to calibrate on: give a folder, --calibrate FOLDER")
-    for target in chosen:
-        target.require()
+    output = Path(output)
+    check_request(chosen, output, precisions=precisions, calibrate=calibrate, max_loss=max_loss, **choices)
     spec = described(network, **choices)
     if validate is not None and not spec.classifier:
         raise RecNextError("accuracy cannot be measured on maps: leave --validate or --features out")
     judge = None if validate is None else judge_on(network, validate, limit=max_loss, source=spec.name)
     batches = [] if calibrate is None else calibration_batches(calibrate, spec, images=images)
-    jobs = []
-    for precision in dict.fromkeys(precisions):
+    jobs: dict[tuple[str, str], tuple[Target, ExportSpec]] = {}
+    for precision in precisions:
         asked = replace(spec, precision=precision, calibration=batches if precision == "int8" else ())
-        jobs += [(target, target.possible(asked)) for target in chosen]
-    for target, possible in jobs:
-        target.check(possible)
-    made = []
-    for target, possible in jobs:
+        for target in chosen:
+            possible = target.possible(asked)
+            target.check(possible)
+            jobs[target.name, possible.precision] = target, possible
+    made: list[Exported] = []
+    for target, possible in jobs.values():
         progress(f"{target.name} {possible.precision}")
         judged = None if judge is None else judge(possible)
-        made.append(export_to(target, network, possible, Path(output), threads=threads, judge=judged))
+        try:
+            made.append(export_to(target, network, possible, output, threads=threads, judge=judged))
+        except RecNextError as error:
+            kept = ", ".join(item.path.name for item in made if not item.problem)
+            if not kept:
+                raise
+            raise RecNextError(f"{error}; made before, in {output}: {kept}") from error
     return made

@@ -39,6 +39,8 @@ class CoreMl(Target):
     suffix = ".mlpackage"
     packages = ("coremltools",)
     extra = "coreml"
+    choices = ("compression",)
+    calibrated = False
     precisions = ("fp32", "fp16", "int8")
     norms = ("batch_norm",)
     unproved = "program checked, not run on Apple hardware"
@@ -50,8 +52,7 @@ class CoreMl(Target):
         return spec
 
     def check(self, spec: ExportSpec) -> None:
-        if spec.precision not in self.precisions:
-            raise RecNextError(f"coreml has no {spec.precision}: it has {', '.join(self.precisions)}")
+        super().check(spec)
         if spec.compression is not None and spec.compression not in COMPRESSIONS:
             raise RecNextError(f"compression={spec.compression!r} must be {' or '.join(COMPRESSIONS)}")
         if spec.preprocess and spec.batch != 1:

@@ -41,6 +41,7 @@ class ExecuTorch(Target):
     suffix = ".pte"
     packages = ("executorch",)
     extra = "executorch"
+    choices = ("delegate",)
     precisions = ("fp32", "fp16")
     norms = ("aten::_native_batch_norm_legit_no_training.out", "aten::native_batch_norm.out", "batch_norm")
 

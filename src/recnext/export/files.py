@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from recnext.checkpoints.metadata import IMAGENET_MEAN, IMAGENET_STD
 from recnext.errors import MissingExtraError, RecNextError
 
+from .report import listed
 from .spec import ExportSpec
 from .targets import SUFFIXES, Contents, FileRunner, target_of_file
 
@@ -76,13 +77,14 @@ class ExportedNetwork(AsNetwork):
         path: of the file, ours or another's. What one does not say of itself is taken from ``<file>.json`` beside
             it, or ImageNet's preparation is assumed.
         threads: CPU threads; by default the runtime's choice.
+        maps: take a file that gives maps too; it has no classes, and `forward` gives the first map.
 
     Raises:
         RecNextError: no such file, a damaged one, one that is no classifier, or one that cannot run here.
         MissingExtraError: its runtime is not installed.
     """
 
-    def __init__(self, path: Path, *, threads: Optional[int] = None) -> None:
+    def __init__(self, path: Path, *, threads: Optional[int] = None, maps: bool = False) -> None:
         target = target_of_file(path)
         if not path.exists():
             raise RecNextError(f"there is no file {path}")
@@ -90,11 +92,12 @@ class ExportedNetwork(AsNetwork):
         if package is not None:
             raise MissingExtraError(package, target.extra, f"running {path.name}")
         if target.unproved:
-            raise RecNextError(f"{path.name} cannot run here: {target.unproved}")
+            raise RecNextError(f"{path.name} runs on Apple devices only: export another format to run it here")
         contents = target.contents(path)
+        _check_image(path, contents)
         header = target.header(path) or _beside(path)
         spec = spec_of(path, contents, header)
-        if not spec.classifier:
+        if not spec.classifier and not maps:
             raise RecNextError(f"{path} gives maps, not classes: export a classifier, without --features")
         shape = contents.inputs[0].shape
         super().__init__(target.load(path, threads=threads), spec, batch=shape[0] if shape else None)
@@ -104,7 +107,7 @@ class ExportedNetwork(AsNetwork):
         self.precision = spec.precision
         self.size = None if None in sides else (int(sides[0] or 0), int(sides[1] or 0))
         self.in_chans = spec.channels
-        self.num_classes = self._classes()
+        self.num_classes = self._classes() if spec.classifier else 0
         names = spec.class_names
         self.pretrained_cfg = {
             "architecture": spec.name,
@@ -157,12 +160,13 @@ class TimedFile:
     """
 
     def __init__(self, path: Path, *, size: int, threads: Optional[int] = None) -> None:
-        self.network = ExportedNetwork(path, threads=threads)
+        self.network = ExportedNetwork(path, threads=threads, maps=True)
         self.backend, self.precision = self.network.backend, self.network.precision
         self.size = (size, size)
         if self.network.size not in (None, self.size):
-            only = "x".join(map(str, self.network.size or ()))
-            raise RecNextError(f"{path.name} takes images of {only} only: add --size, or export again")
+            height, width = self.network.size or ()
+            fix = f"add --size {height}" if height == width else "the benchmark's are square, so export one for these"
+            raise RecNextError(f"{path.name} takes images of {height}x{width} only, not {size}x{size}: {fix}")
         self._inputs: dict[int, np.ndarray] = {}
 
     def __call__(self, x: Tensor) -> np.ndarray:
@@ -196,6 +200,12 @@ def spec_of(path: Path, contents: Contents, header: dict[str, str]) -> ExportSpe
         crop_pct=known.get("crop_pct", 0.875),
         interpolation=known.get("interpolation", "bicubic"),
     )
+
+
+def _check_image(path: Path, contents: Contents) -> None:
+    if len(contents.inputs) != 1 or len(contents.inputs[0].shape) not in (0, 4):  # 0: TorchScript does not say
+        given = listed(contents.inputs) or "nothing"
+        raise RecNextError(f"{path} takes {given}: expected one input of images, of 4 dimensions")
 
 
 def _beside(path: Path) -> dict[str, str]:

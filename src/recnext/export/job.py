@@ -58,7 +58,7 @@ def export_to(
     target.require()
     spec = target.possible(spec)
     target.check(spec)
-    with _beside(folder) as temporary:
+    with beside(folder) as temporary:
         try:
             path = target.export(exportable(network), spec, temporary)
         except (RecNextError, OSError):
@@ -92,7 +92,7 @@ def export_to(
 
 
 @contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
+def beside(folder: Path) -> Iterator[Path]:
     """A temporary folder in `folder`, gone in the end; a folder that was made for it goes too if it stays empty."""
     if folder.exists() and not folder.is_dir():
         raise RecNextError(f"{folder} is a file: expected a folder to export into")

@@ -39,6 +39,7 @@ class Onnx(Target):
     suffix = ".onnx"
     packages = ("onnx", "onnxscript", "onnxruntime")
     extra = "export"
+    choices = ("opset",)
     precisions = ("fp32", "fp16", "int8")
     dynamic = True
 
@@ -138,12 +139,16 @@ def read(path: Path) -> "onnx.ModelProto":
         RecNextError: it is not ONNX.
     """
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        return onnx.load(path)
-    except DecodeError:
-        raise RecNextError(f"{path} is not a readable ONNX file") from None
+        proto = onnx.load(path)
+    except OSError:
+        raise
+    except Exception:  # protobuf's, and onnx's where weights lie in another file
+        raise RecNextError(f"{path} is not a readable ONNX file: is it whole?") from None
+    if not proto.graph.node:
+        raise RecNextError(f"{path} is not a readable ONNX file: it holds no operation")
+    return proto
 
 
 def _clean(proto: "onnx.ModelProto", spec: ExportSpec) -> None:

@@ -31,6 +31,7 @@ class OpenVinoFile(Target):
     suffix = ".xml"
     packages = ("openvino", "onnx", "onnxscript")
     extra = "export"
+    choices = ("opset",)
     precisions = ("fp32", "fp16", "int8")
     dynamic = True
     norms = ("BatchNormInference",)

@@ -111,7 +111,7 @@ def lines(item: Exported) -> list[str]:
     more = len(contents.operators) - _OPERATORS
     found = [
         f"{item.path.name}: {contents.format}; " + ", ".join(f"{k} {v}" for k, v in item.versions.items()),
-        f"  in {_ports(contents.inputs)}; out {_ports(contents.outputs)}",
+        f"  in {listed(contents.inputs)}; out {listed(contents.outputs)}",
         f"  {operators}{f' and {more} more kinds' if more > 0 else ''}; BatchNorms left: {item.norms}",
     ]
     if item.judgement is not None:
@@ -129,5 +129,6 @@ def lines(item: Exported) -> list[str]:
     return found
 
 
-def _ports(ports: Sequence[Port]) -> str:
+def listed(ports: Sequence[Port]) -> str:
+    """Inputs or outputs with their types and shapes."""
     return ", ".join(f"{p.name} {p.dtype} {'x'.join('?' if s is None else str(s) for s in p.shape)}" for p in ports)

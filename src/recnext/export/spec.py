@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Optional
 
 import numpy as np
@@ -58,6 +59,10 @@ class ExportSpec:
     """Batches in the form of the file's input, for int8."""
 
     def __post_init__(self) -> None:
+        if not self.name or self.name != Path(self.name).name or self.name.startswith("."):
+            raise RecNextError(
+                f"the file's name {self.name!r}: expected a plain name, such as mine; --output has folders"
+            )
         if self.precision not in PRECISIONS:
             raise RecNextError(f"precision={self.precision!r} must be {', '.join(PRECISIONS)}")
         if min(self.size) < SMALLEST:

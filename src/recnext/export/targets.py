@@ -61,6 +61,10 @@ class Target(ABC):
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
     dynamic: ClassVar[bool] = False
     """Whether a file can take any batch, height and width; otherwise it takes the spec's only."""
+    choices: ClassVar[tuple[str, ...]] = ()
+    """Fields of `ExportSpec` that are for this format, and not for all."""
+    calibrated: ClassVar[bool] = True
+    """Whether int8 needs images."""
     norms: ClassVar[tuple[str, ...]] = ("BatchNormalization",)
     """Names that BatchNorms have among its operators."""
     unproved: ClassVar[str] = ""
@@ -96,10 +100,15 @@ class Target(ABC):
 
     def check(self, spec: ExportSpec) -> None:
         """Raises RecNextError for what this format cannot do; called before any work."""
-        if spec.precision not in self.precisions:
-            raise RecNextError(f"{self.name} has no {spec.precision}: it has {', '.join(self.precisions)}")
-        if spec.precision == "int8" and not len(spec.calibration):
-            raise RecNextError(f"int8 for {self.name} needs images to calibrate on: give --calibrate FOLDER")
+        self.check_precisions([spec.precision])
+        if spec.precision == "int8" and self.calibrated and not len(spec.calibration):
+            raise RecNextError(f"int8 for {self.name} needs images to calibrate on: add --calibrate FOLDER")
+
+    def check_precisions(self, precisions: Sequence[str]) -> None:
+        """Raises RecNextError for one that this format does not have."""
+        for precision in precisions:
+            if precision not in self.precisions:
+                raise RecNextError(f"{self.name} has no {precision}: it has {', '.join(self.precisions)}")
 
     @abstractmethod
     def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:

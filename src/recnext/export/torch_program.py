@@ -13,6 +13,7 @@ from torch.export import Dim
 
 from recnext.backends.eager import torch_threads
 from recnext.backends.export import quiet
+from recnext.backends.network import first_line
 from recnext.errors import RecNextError
 
 from .half import in_precision
@@ -68,7 +69,7 @@ class TorchProgram(Target):
 
     def header(self, path: Path) -> dict[str, str]:
         files = {_HEADER: ""}
-        torch.export.load(path, extra_files=files)
+        _read(path, files)
         return dict(json.loads(files[_HEADER])) if files[_HEADER] else {}
 
 
@@ -98,11 +99,12 @@ def runner_of(module: nn.Module, threads: Optional[int]) -> FileRunner:
     return run
 
 
-def _read(path: Path) -> torch.export.ExportedProgram:
-    try:
-        return torch.export.load(path)
-    except Exception as error:  # a zip file, JSON and pickles: errors of many kinds
-        raise RecNextError(f"{path} is not a readable torch.export program: {str(error).splitlines()[0]}") from None
+def _read(path: Path, files: Optional[dict[str, Any]] = None) -> torch.export.ExportedProgram:
+    with quiet():
+        try:
+            return torch.export.load(path, extra_files=files)
+        except Exception as error:  # a zip file, JSON and pickles: errors of many kinds
+            raise RecNextError(f"{path} is not a readable torch.export program: {first_line(error)}") from None
 
 
 def _port(name: str, node: torch.fx.Node) -> Port:
