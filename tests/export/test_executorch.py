@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from export.phones import check_full_depth, every_full_depth, exported
 from recnext.errors import RecNextError
@@ -12,6 +13,7 @@ from recnext.errors import RecNextError
 pytest.importorskip("executorch", reason="executorch is not installed: make test-export")
 
 from recnext.export.executorch import ExecuTorch
+from recnext.export.files import ExportedNetwork
 
 
 @pytest.mark.parametrize("name", ["test_recnext_m", "test_recnext_a", "test_recnext_l"])
@@ -54,7 +56,7 @@ def test_core_ml_inside(precision: str, limit: float, tmp_path: Path) -> None:
     assert made.unproved == "program checked, not run on Apple hardware"
     assert made.latency_ms is None
     assert made.path.name.endswith("_coreml.pte")
-    with pytest.raises(RecNextError, match="cannot run here: its delegate is Core ML"):
+    with pytest.raises(RecNextError, match="runs on Apple devices only, by Core ML"):
         ExecuTorch().load(made.path)
 
 
@@ -75,6 +77,26 @@ def test_what_cannot_be_made_is_refused_before_any_work(choices: dict[str, Any],
     with pytest.raises(RecNextError, match=message):
         exported(ExecuTorch(), tmp_path / "out", "test_recnext_m", **choices)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_program_without_forward_is_named(tmp_path: Path) -> None:
+    from executorch.exir import to_edge
+
+    program = torch.export.export(torch.nn.Identity(), (torch.zeros(2),))
+    path = tmp_path / "x.pte"
+    path.write_bytes(to_edge({"other": program}).to_executorch().buffer)
+    with pytest.raises(RecNextError, match=r"x\.pte has no method forward, but other"):
+        ExportedNetwork(path)
+
+
+def test_half_a_file_is_not_a_program(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made = exported(ExecuTorch(), tmp_path, "test_recnext_m", size=(32, 32))
+    data = made.path.read_bytes()
+    assert capfd.readouterr().err == ""
+    for kept in (0, 1000, len(data) // 2, len(data) - 4000):
+        made.path.write_bytes(data[:kept])
+        with pytest.raises(RecNextError, match="not a readable ExecuTorch program"):
+            ExportedNetwork(made.path)
 
 
 def test_not_a_program(tmp_path: Path) -> None:

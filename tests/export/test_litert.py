@@ -15,6 +15,7 @@ from recnext.mixers import LinearAttention
 pytest.importorskip("litert_torch", reason="litert-torch is not installed: make test-export")
 
 from recnext.export import litert
+from recnext.export.files import ExportedNetwork
 from recnext.export.litert import LiteRt
 
 
@@ -95,6 +96,39 @@ def test_int8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecNextError, match="litert has no int8: it has fp32, fp16"):
         exported(LiteRt(), tmp_path / "out", "test_recnext_m", precision="int8")
     assert not (tmp_path / "out").exists()
+
+
+def test_half_a_file_is_not_a_model_and_nothing_else_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made = exported(LiteRt(), tmp_path, "test_recnext_m", size=(32, 32))
+    ExportedNetwork(made.path)
+    assert capfd.readouterr().err == ""  # LiteRT and its converter write to the descriptor itself
+    data = made.path.read_bytes()
+    for kept in (0, 100, len(data) // 2, len(data) - 400):
+        made.path.write_bytes(data[:kept])
+        with pytest.raises(RecNextError, match="not a readable LiteRT model"):
+            ExportedNetwork(made.path)
+
+
+def test_a_model_of_others(tmp_path: Path) -> None:
+    """It may have no signature, or outputs of any names."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    made = exported(LiteRt(), tmp_path, "test_recnext_m", size=(32, 32))
+    model = schema.ModelT.InitFromPackedBuf(made.path.read_bytes(), 0)
+
+    def write() -> None:
+        builder = flatbuffers.Builder(1024)
+        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+        made.path.write_bytes(bytes(builder.Output()))
+
+    model.signatureDefs[0].outputs[0].name = "scores"
+    write()
+    assert ExportedNetwork(made.path).num_classes == 5
+    model.signatureDefs = []
+    write()
+    with pytest.raises(RecNextError, match="names no inputs and outputs: convert it again, with a signature"):
+        ExportedNetwork(made.path)
 
 
 @pytest.mark.parametrize("content", [b"not a model", b"\x1c\x00\x00\x00TFL3" + 40 * b"\xff"])

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recnext.backends.network import first_line
 from recnext.errors import RecNextError
 from recnext.mixers import RecConv2d
 
@@ -62,9 +63,9 @@ class ExecuTorch(Target):
             raise RecNextError("Core ML in executorch takes no uint8 pixels: no preprocess, or the target coreml")
 
     def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:
-        from executorch.exir import to_edge_transform_and_lower
-
         with silent():
+            from executorch.exir import to_edge_transform_and_lower
+
             apple = spec.delegate == "coreml"
             half = spec.precision == "fp16"
             whole = with_preprocess(HalfButRecConv(module) if half and not apple else module, spec)
@@ -86,7 +87,9 @@ class ExecuTorch(Target):
         if _CORE_ML not in {backend for backend, _ in _delegates(_program(path))}:
             return _executed(path, threads)
         if not self._apple:  # it is to be used, not to be proved
-            raise RecNextError(f"{path.name} cannot run here: its delegate is Core ML, for Apple devices")
+            raise RecNextError(
+                f"{path.name} runs on Apple devices only, by Core ML: export with --delegate xnnpack to run it here"
+            )
         return _evaluated(path)
 
     def contents(self, path: Path) -> Contents:
@@ -113,11 +116,9 @@ class ExecuTorch(Target):
 
     def header(self, path: Path) -> dict[str, str]:
         self.require()
-        from executorch.runtime import Runtime
-
         _program(path)
         with silent():
-            program = Runtime.get().load_program(path)
+            program = _loaded(path)
             if _HEADER not in program.method_names:
                 return {}
             (text,) = program.load_method(_HEADER).execute([])
@@ -169,13 +170,15 @@ def _core_ml(half: bool) -> Any:
 
 
 def _executed(path: Path, threads: Optional[int]) -> FileRunner:
-    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
-    from executorch.runtime import Runtime
-
     with silent():
+        from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+
         if threads is not None:
             _unsafe_reset_threadpool(threads)
-        method = Runtime.get().load_program(path).load_method("forward")
+        try:
+            method = _loaded(path).load_method("forward")
+        except RuntimeError as error:  # a kernel or delegate that this runtime lacks
+            raise RecNextError(f"{path} cannot be run by this ExecuTorch: {first_line(error)}") from None
     assert method is not None
 
     def run(x: np.ndarray) -> list[np.ndarray]:
@@ -183,6 +186,16 @@ def _executed(path: Path, threads: Optional[int]) -> FileRunner:
         return [output.float().numpy().copy() for output in outputs]
 
     return run
+
+
+def _loaded(path: Path) -> Any:
+    """In the runtime."""
+    from executorch.runtime import Runtime
+
+    try:
+        return Runtime.get().load_program(path)
+    except RuntimeError as error:
+        raise RecNextError(f"{path} is not a readable ExecuTorch program: {first_line(error)}") from None
 
 
 def _evaluated(path: Path) -> FileRunner:
@@ -218,12 +231,17 @@ def _program(path: Path) -> Any:
         from executorch.exir._serialize._program import deserialize_pte_binary
 
         try:
-            return deserialize_pte_binary(path.read_bytes()).program
+            program = deserialize_pte_binary(path.read_bytes()).program
         except OSError:
             raise
         except Exception as error:  # flatbuffers, asserts
-            line = next(iter(str(error).splitlines()), type(error).__name__)
-            raise RecNextError(f"{path} is not a readable ExecuTorch program: {line}") from None
+            raise RecNextError(
+                f"{path} is not a readable ExecuTorch program: is it whole? {first_line(error)}"
+            ) from None
+    if all(plan.name != "forward" for plan in program.execution_plan):
+        names = ", ".join(plan.name for plan in program.execution_plan) or "none"
+        raise RecNextError(f"{path} has no method forward, but {names}: it is no network that this package can run")
+    return program
 
 
 def _forward(program: Any) -> Any:

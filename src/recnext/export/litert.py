@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from recnext.backends.network import first_line
 from recnext.errors import MissingExtraError, RecNextError
 
 from .merged_heads import merge_heads
@@ -139,7 +140,7 @@ def _interpreter(path: Path, threads: Optional[int]) -> Any:
             interpreter = Interpreter(model_path=str(path), num_threads=threads)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise RecNextError(f"{path} is not a readable LiteRT model: {str(error).splitlines()[0]}") from None
+            raise RecNextError(f"{path} is not a readable LiteRT model: {first_line(error)}") from None
     return interpreter
 
 
@@ -152,9 +153,12 @@ def _model(path: Path) -> Any:
     if data[4:8] != _IDENTIFIER:
         raise RecNextError(f"{path} is not a readable LiteRT model: it does not say {_IDENTIFIER.decode()}")
     try:
-        return schema.ModelT.InitFromPackedBuf(data, 0)
+        model = schema.ModelT.InitFromPackedBuf(data, 0)
     except Exception as error:  # offsets that lead anywhere
-        raise RecNextError(f"{path} is not a readable LiteRT model: {type(error).__name__} {error}") from None
+        raise RecNextError(f"{path} is not a readable LiteRT model: is it whole? {first_line(error)}") from None
+    if not model.signatureDefs:
+        raise RecNextError(f"{path} names no inputs and outputs: convert it again, with a signature")
+    return model
 
 
 def _require_runtime() -> None:
@@ -177,8 +181,9 @@ def _port(item: Any, graph: Any) -> Port:
 
 
 def _number(name: Any) -> int:
-    """Of output_0, output_1, ...: in order, also past ten."""
-    return int(_text(name).rpartition("_")[2])
+    """Of output_0, output_1, ...: in order, also past ten. 0 for other names, which others' files have."""
+    last = _text(name).rpartition("_")[2]
+    return int(last) if last.isdecimal() else 0
 
 
 def _text(value: Any) -> str:
