@@ -10,9 +10,7 @@ class ExpandingDepthwise(nn.Module):
     """A convolution with one input and m output channels a group, as m depthwise convolutions.
 
     The downsampling convolutions of every series are such (m = 2). ONNX Runtime and OpenVINO have fast kernels
-    for m = 1 only and run the others as general grouped convolutions, many times slower. A last convolution,
-    depthwise 1x1 by one, changes nothing; with it ONNX Runtime takes the result into its blocked layout once, and
-    the additions of the whole stage stay there.
+    for m = 1 only and run the others as general grouped convolutions, many times slower.
 
     Args:
         conv: with groups equal to its input channels; its weights are copied.
@@ -49,13 +47,8 @@ class ExpandingDepthwise(nn.Module):
                 if part.bias is not None and conv.bias is not None:
                     part.bias.copy_(conv.bias[inputs * times + first])
             self.convs.append(part)
-        width = conv.out_channels
-        self.identity = nn.Conv2d(
-            width, width, 1, groups=width, bias=False, device=conv.weight.device, dtype=conv.weight.dtype
-        )
-        nn.init.ones_(self.identity.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.interleave:
             return torch.cat([conv(x) for conv in self.convs], dim=1)
-        return self.identity(torch.stack([conv(x) for conv in self.convs], dim=2).flatten(1, 2))
+        return torch.stack([conv(x) for conv in self.convs], dim=2).flatten(1, 2)

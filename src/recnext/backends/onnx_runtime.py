@@ -6,6 +6,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from .blocked_layout import keep_blocked
 from .network import Runner
 from .runtime import Runtime
 from .small_resize import rewrite_small_resizes
@@ -24,6 +25,7 @@ class OnnxRuntime(Runtime):
         import onnxruntime
 
         proto = onnx.load_from_string(parts["model.onnx"])
+        keep_blocked(proto)
         rewrite_small_resizes(proto)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
