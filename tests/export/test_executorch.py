@@ -9,6 +9,8 @@ import torch
 
 from export.phones import check_full_depth, every_full_depth, exported
 from recnext.errors import RecNextError
+from recnext.export import described, export_to
+from recnext.mixers import LinearAttention
 
 pytest.importorskip("executorch", reason="executorch is not installed: make test-export")
 
@@ -58,6 +60,27 @@ def test_core_ml_inside(precision: str, limit: float, tmp_path: Path) -> None:
     assert made.path.name.endswith("_coreml.pte")
     with pytest.raises(RecNextError, match="runs on Apple devices only, by Core ML"):
         ExecuTorch().load(made.path)
+
+
+class LargeSums(torch.nn.Module):
+    """Attention whose sums no float16 holds, though its results fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 64, 8, 8)
+        self.mixer = LinearAttention(64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mixer(80 * self.stem(x)).mean((2, 3))
+
+
+def test_core_ml_inside_keeps_the_sums_of_the_attention_in_float32(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = LargeSums().eval()
+    spec = described(network, size=(32, 40), precision="fp16", delegate="coreml")
+    made = export_to(ExecuTorch(), network, spec, tmp_path)
+    assert made.problem == ""
+    assert made.contents.operators["CoreMLBackend part"] == 1
 
 
 @every_full_depth

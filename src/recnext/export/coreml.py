@@ -144,7 +144,6 @@ def _converted(module: nn.Module, spec: ExportSpec) -> Any:
     if spec.preprocess:
         layout = ct.colorlayout.RGB if spec.channels == 3 else ct.colorlayout.GRAYSCALE
         given = ct.ImageType(name="image", shape=shape, color_layout=layout)
-    to_half = ct.transform.FP16ComputePrecision(op_selector=lambda op: op.op_type not in _SINGLE)
     kind = np.float32 if spec.preprocess and spec.classifier else dtype
     options: dict[str, Any] = {}
     if spec.preprocess and spec.classifier and spec.class_names is not None:
@@ -154,12 +153,19 @@ def _converted(module: nn.Module, spec: ExportSpec) -> Any:
         program,
         convert_to="mlprogram",
         minimum_deployment_target=ct.target.iOS16,
-        compute_precision=to_half if half else ct.precision.FLOAT32,
+        compute_precision=half_precision() if half else ct.precision.FLOAT32,
         inputs=[given],
         outputs=[ct.TensorType(name=name, dtype=kind) for name in spec.outputs],
         skip_model_load=True,
         **options,
     )
+
+
+def half_precision() -> Any:
+    """Float16 for the converter, but for the operations that would overflow."""
+    import coremltools as ct
+
+    return ct.transform.FP16ComputePrecision(op_selector=lambda op: op.op_type not in _SINGLE)
 
 
 def _drop_aliases(program: torch.export.ExportedProgram) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Optional
@@ -16,7 +17,7 @@ from recnext.backends.network import first_line
 from recnext.errors import RecNextError
 from recnext.mixers import RecConv2d
 
-from .coreml import CoreMl
+from .coreml import CoreMl, half_precision
 from .half import InHalf
 from .nearest import WholeFactors
 from .preprocess import with_preprocess
@@ -72,11 +73,12 @@ class ExecuTorch(Target):
             factors = WholeFactors() if apple else contextlib.nullcontext()
             with factors, torch.no_grad():
                 program = torch.export.export(whole.eval(), (torch.from_numpy(spec.example()),))
-            lowered = to_edge_transform_and_lower(
-                program,
-                partitioner=[_core_ml(half) if apple else _xnnpack()],
-                constant_methods={_HEADER: json.dumps(spec.header())},
-            )
+            with _sums_in_single() if apple and half else contextlib.nullcontext():
+                lowered = to_edge_transform_and_lower(
+                    program,
+                    partitioner=[_core_ml(half) if apple else _xnnpack()],
+                    constant_methods={_HEADER: json.dumps(spec.header())},
+                )
             data = lowered.to_executorch().buffer
         path = folder / f"{spec.stem}{'_coreml' if apple else ''}{self.suffix}"
         path.write_bytes(data)
@@ -167,6 +169,23 @@ def _core_ml(half: bool) -> Any:
         minimum_deployment_target=ct.target.iOS16,
     )
     return CoreMLPartitioner(compile_specs=settings)
+
+
+@contextlib.contextmanager
+def _sums_in_single() -> Iterator[None]:
+    """The delegate's float16 as the target coreml has it.
+
+    ExecuTorch hands the converter one precision for all operations, and has no setting to name exceptions.
+    """
+    from executorch.backends.apple.coreml.compiler import CoreMLBackend
+
+    name = "model_compute_precision_from_compile_specs"
+    own = CoreMLBackend.__dict__[name]
+    setattr(CoreMLBackend, name, staticmethod(lambda compile_specs: half_precision()))
+    try:
+        yield
+    finally:
+        setattr(CoreMLBackend, name, own)
 
 
 def _executed(path: Path, threads: Optional[int]) -> FileRunner:
