@@ -190,6 +190,26 @@ def _measured(name: str) -> tuple[dict[str, Any], str]:
     return report, f"{where.replace('1 threads', '1 thread')}; torch {machine['versions']['torch']}."
 
 
+def profile() -> str:
+    """Where OpenVINO spends the time of networks of equal accuracy."""
+    report, where = _measured("cpu_profile")
+    networks = report["networks"]
+    kinds = list(next(iter(networks.values()))["milliseconds"])
+    rows = [
+        (
+            kind,
+            *(
+                f"{found['milliseconds'][kind]:.2f} ({found['operations'][kind]})" if found["operations"][kind] else ""
+                for found in networks.values()
+            ),
+        )
+        for kind in kinds
+    ]
+    rows.append(("all", *(f"{sum(found['milliseconds'].values()):.2f}" for found in networks.values())))
+    table = _table(" | ".join(["ms (operations)", *networks]), rows)
+    return f"{table}\n\nOpenVINO, float32, batch 1 at {report['size']}, medians of its counters. {where}"
+
+
 def load() -> str:
     """What the server answers under load."""
     report, where = _measured("serve")
