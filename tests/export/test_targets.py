@@ -128,6 +128,20 @@ def test_a_file_that_is_wrong_or_failed_leaves_nothing(tiny, tmp_path):
         export_to(target("torch"), tiny, spec, old)
 
 
+class Full(type(target("torch"))):
+    """A format on a disk that is full."""
+
+    def export(self, module, spec, folder):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_is_named_and_left_clean(tiny, tmp_path):
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        export_to(Full(), tiny, described(tiny, size=(64, 64)), tmp_path / "out")
+    assert caught.value.filename == str(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_that_cannot_be_written_is_named(tiny, tmp_path, monkeypatch):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")

@@ -61,8 +61,12 @@ def export_to(
     with beside(folder) as temporary:
         try:
             path = target.export(exportable(network), spec, temporary)
-        except (RecNextError, OSError):
+        except RecNextError:
             raise
+        except OSError as error:
+            if error.errno is None or error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, str(folder)) from error  # of a full disk it names no place
         except Exception as error:  # exporters raise anything
             raise RecNextError(f"{target.name} cannot export {spec.name}: {first_line(error)}") from error
         run = target.load(path, threads=threads)
