@@ -125,6 +125,19 @@ def test_another_image_size_is_compiled_for(backend):
         assert_equal(optimized, model, images(2, *size))
 
 
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
+def test_forms_of_other_shapes_can_be_released(backend):
+    model = small()
+    optimized = recnext.optimize(model, X, backend=backend, precision="f32", threads=1)
+    for batch in (2, 3, 1):
+        optimized(images(batch))
+    optimized.release()
+    if backend != "torch":
+        assert list(optimized._runner._runners) == [tuple(X.shape)]
+    for batch in (1, 2):
+        assert_equal(optimized, model, images(batch))
+
+
 @pytest.mark.slow
 def test_torch_compile():
     model = small()

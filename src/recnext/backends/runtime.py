@@ -69,6 +69,11 @@ class CompiledForms:
             return self._first(x)
         return runner(x)
 
+    def release(self) -> None:
+        """Drops the forms of other shapes than the example's, and the memory of their maps."""
+        example = tuple(self.network.example.shape)
+        self._runners = OrderedDict((key, runner) for key, runner in self._runners.items() if key == example)
+
     def first(self, expected: Sequence[Tensor]) -> Sequence[Tensor]:
         """Compiles for the example and checks it.
 

@@ -82,6 +82,11 @@ class Optimized:
             raise RecNextError(f"optimized model: input is on {x.device}; it was optimised for {self._device}")
         return self._structure.build(run(self._runner, x.detach().float(), "an input"))
 
+    def release(self) -> None:
+        """Frees the memory of forms that were compiled for other shapes than the example's."""
+        if isinstance(self._runner, CompiledForms):
+            self._runner.release()
+
     def __repr__(self) -> str:
         return f"Optimized({self.reason})"
 

@@ -1,5 +1,6 @@
 """Pictures of `recnext bench`."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def pareto(rows: Sequence[Measurement]) -> list[Measurement]:
 def draw_pareto(path: Path, rows: Sequence[Measurement], caption: str) -> None:
     """Draws published accuracy against measured latency, and the front.
 
+    Of a network in several backends the fastest is named, the others are pale.
+
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
@@ -30,6 +33,9 @@ def draw_pareto(path: Path, rows: Sequence[Measurement], caption: str) -> None:
     with figure(path, 8.0, 5.0) as drawing:
         axes = drawing.add_subplot()
         front = pareto(rows)
+        fastest = {
+            model: min(row.latency_ms for row in rows if row.model == model) for model in {r.model for r in rows}
+        }
         axes.step(
             [row.latency_ms for row in front],
             [row.top1 or 0.0 for row in front],
@@ -40,19 +46,33 @@ def draw_pareto(path: Path, rows: Sequence[Measurement], caption: str) -> None:
         )
         for row, top1 in known:
             ours = row.model.startswith("recnext")
+            first = row.latency_ms == fastest[row.model]
             axes.errorbar(
                 row.latency_ms,
                 top1,
                 xerr=[[row.latency_ms - row.low_ms], [row.high_ms - row.latency_ms]],
                 fmt="o" if ours else "s",
                 color=_OURS if ours else _OTHERS,
+                alpha=1.0 if first else 0.25,
             )
-            axes.annotate(row.model, (row.latency_ms, top1), xytext=(5, 3), textcoords="offset points", fontsize=7)
+            if first:
+                axes.annotate(
+                    row.model,
+                    (row.latency_ms, top1),
+                    xytext=(0, 6),
+                    textcoords="offset points",
+                    ha="center",
+                    fontsize=7,
+                    fontweight="bold" if ours else "normal",
+                )
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(axis="x", which="minor", labelsize=7)
         axes.set_xlabel("latency at batch 1, ms (median, quartiles)")
         axes.set_ylabel("published ImageNet-1K top-1, %")
         axes.grid(alpha=0.25)
-        drawing.supxlabel(caption, fontsize=6, color="#777777")
+        drawing.supxlabel(_wrapped(caption), fontsize=6, color="#777777")
 
 
 def draw_resolution(path: Path, rows: Sequence[Cost], caption: str) -> None:
@@ -73,7 +93,16 @@ def draw_resolution(path: Path, rows: Sequence[Cost], caption: str) -> None:
             axes.set_title(title)
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
+            axes.set_xticks(sorted({row.image for row in rows}))
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter("{x:,.0f}")
+            axes.minorticks_off()
             axes.set_xlabel("image side, pixels")
             axes.grid(alpha=0.25)
-        right.legend(fontsize=7)
-        drawing.supxlabel(caption, fontsize=6, color="#777777")
+        right.set_yticks([200, 400, 800, 1600])
+        right.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+        drawing.supxlabel(_wrapped(caption), fontsize=6, color="#777777")
+
+
+def _wrapped(caption: str) -> str:
+    return textwrap.fill(caption, 170)
