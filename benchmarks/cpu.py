@@ -18,7 +18,7 @@ from recnext import optimize
 from recnext.backends import RUNTIMES
 from recnext.backends.export import OPSET, quiet
 from recnext.backends.steady import Steady
-from recnext.backends.trial import Timing, timed_turns, timing
+from recnext.backends.trial import WARM, Timing, timed_turns, timing
 from recnext.benchmark.machine import describe, one_line
 from recnext.benchmark.plain import plain_fusion
 from recnext.benchmark.protocol import network
@@ -81,7 +81,7 @@ def forms(name: str, x: torch.Tensor, threads: int) -> tuple[Calls, str]:
 
 def timed(calls: Calls, label: str, rounds: int, steady: Steady) -> dict[str, Timing]:
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in timed_turns(calls, times, rounds=rounds, seconds=1e9, calls=2, steady=steady):
+    for turn in timed_turns(calls, times, rounds=rounds, seconds=1e9, calls=2, steady=steady, warm=WARM):
         print(f"\r{label}: turn {turn + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return {name: timing(values) for name, values in times.items()}

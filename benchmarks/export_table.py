@@ -22,7 +22,8 @@ from typing import Any
 import torch
 
 from recnext import optimize
-from recnext.backends.trial import timed_turns, timing
+from recnext.backends.steady import Steady
+from recnext.backends.trial import WARM, timed_turns, timing
 from recnext.benchmark.machine import describe, one_line
 from recnext.benchmark.protocol import network
 from recnext.export import described, export_to, target
@@ -87,7 +88,8 @@ def measure(name: str, targets: list[str], *, size: int, threads: int, rounds: i
             relative = max(row.relative for row in made.comparisons)
             rows[f"{kind} {form}"] = {"bytes": made.size_on_disk, "relative": relative, "versions": made.versions}
         times: dict[str, list[float]] = {key: [] for key in calls}
-        for turn in timed_turns(calls, times, rounds=rounds, seconds=1e9, calls=2):
+        steady = Steady(patience=60)
+        for turn in timed_turns(calls, times, rounds=rounds, seconds=1e9, calls=2, steady=steady, warm=WARM):
             print(f"\r{name}: turn {turn + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
     baseline = timing(times[BASELINE]).median

@@ -8,6 +8,9 @@ from typing import Any, Optional
 
 from .steady import Steady
 
+WARM = 0.05
+"""Seconds of untimed calls after which another library's threads no longer wait actively, and caches are this one's."""
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -57,8 +60,12 @@ def timed_turns(
     seconds: float,
     calls: int,
     steady: Optional[Steady] = None,
+    warm: float = 0.0,
 ) -> Iterator[int]:
     """Fills `times` turn by turn and yields the number of each: `interleaved` for those who show progress.
+
+    Threads of the callable before may wait actively for the next one, ONNX Runtime's for some 30 ms by default, and
+    take a core away from this one: each is called untimed for `warm` seconds, and once at least.
 
     With `steady`, a turn starts when the machine is undisturbed, and one in whose course it was not is taken again,
     as often as there are turns, at most.
@@ -71,7 +78,10 @@ def timed_turns(
             steady.wait()
         taken: dict[str, float] = {}
         for name, function in functions.items():
+            begun = time.perf_counter()
             function()
+            while time.perf_counter() - begun < warm:
+                function()
             begun = time.perf_counter()
             for _ in range(calls):
                 function()

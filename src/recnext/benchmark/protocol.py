@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recnext.backends import Optimized, optimize
 from recnext.backends.steady import Steady
-from recnext.backends.trial import timed_turns, timing
+from recnext.backends.trial import WARM, timed_turns, timing
 from recnext.errors import RecNextError
 
 from .peers import accuracy_of
@@ -141,7 +141,9 @@ def measure(
     functions = {str(index): finished(subject.run, x) for index, subject in enumerate(made)}
     times: dict[str, list[float]] = {key: [] for key in functions}
     seconds = budget.seconds * len(made)
-    for turn in timed_turns(functions, times, rounds=budget.rounds, seconds=seconds, calls=budget.calls, steady=steady):
+    for turn in timed_turns(
+        functions, times, rounds=budget.rounds, seconds=seconds, calls=budget.calls, steady=steady, warm=WARM
+    ):
         progress("latency", turn + 1, budget.rounds)
     rows = []
     for index, subject in enumerate(made):
