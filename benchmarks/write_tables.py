@@ -272,6 +272,7 @@ TABLES: dict[str, Callable[[], str]] = {
         ade20k,
         speed,
         ratios,
+        profile,
         peers,
         load,
         pipeline,
