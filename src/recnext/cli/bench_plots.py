@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from recnext.benchmark.protocol import Measurement
 from recnext.benchmark.resolution import Cost
@@ -54,18 +55,10 @@ def draw_pareto(path: Path, rows: Sequence[Measurement], caption: str) -> None:
                 fmt="o" if ours else "s",
                 color=_OURS if ours else _OTHERS,
                 alpha=1.0 if first else 0.25,
+                elinewidth=0.8,
             )
-            if first:
-                axes.annotate(
-                    row.model,
-                    (row.latency_ms, top1),
-                    xytext=(0, 6),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=7,
-                    fontweight="bold" if ours else "normal",
-                )
         axes.set_xscale("log")
+        axes.margins(x=0.1, y=0.08)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("{x:g}")
         axes.tick_params(axis="x", which="minor", labelsize=7)
@@ -73,6 +66,40 @@ def draw_pareto(path: Path, rows: Sequence[Measurement], caption: str) -> None:
         axes.set_ylabel("published ImageNet-1K top-1, %")
         axes.grid(alpha=0.25)
         drawing.supxlabel(_wrapped(caption), fontsize=6, color="#777777")
+        _name(axes, {row.model: (row.latency_ms, top1) for row, top1 in known if row.latency_ms == fastest[row.model]})
+
+
+def _name(axes: Any, points: dict[str, tuple[float, float]]) -> None:
+    """Writes names beside points, each at the first place where it hides no point and no other name."""
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    axes.figure.canvas.draw()  # places the axes
+    taken = [
+        Bbox.from_extents(x - 5, y - 5, x + 5, y + 5)
+        for x, y in axes.transData.transform(list(points.values())).tolist()
+    ]
+    places = [("center", 0, 5), ("center", 0, -11), ("left", 6, -2), ("right", -6, -2)]
+    places += [("center", 0, 5 + 8 * step * sign) for step in range(2, 8) for sign in (1, -1)]
+    for name, point in points.items():
+        weight = "bold" if name.startswith("recnext") else "normal"
+        for place, (align, right, up) in enumerate(places):
+            text = axes.annotate(
+                name,
+                point,
+                xytext=(right, up),
+                textcoords="offset points",
+                ha=align,
+                fontsize=7,
+                fontweight=weight,
+                arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#999999"} if place > 3 else None,
+            )
+            text.get_window_extent()  # computes its position
+            box = Text.get_window_extent(text)  # of the name alone, without the line to its point
+            if not any(box.overlaps(other) for other in taken) or place == len(places) - 1:
+                taken.append(box)
+                break
+            text.remove()
 
 
 def draw_resolution(path: Path, rows: Sequence[Cost], caption: str) -> None:
