@@ -135,7 +135,7 @@ def speed() -> str:
     )
     picked = ", ".join(dict.fromkeys(chosen))
     caption = (
-        f"{where[:-1]}; `optimize` picked {picked} (all precisions the processor has). "
+        f"{where[:-1]}; `optimize` picked {picked}; in float32 its outputs are within 1e-4. "
         "Medians of `benchmarks/cpu.py`, the forms of a network turn by turn in one run."
     )
     return f"{_table(header, rows)}\n\n{caption}"
