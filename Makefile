@@ -17,9 +17,9 @@ test-fast: $(VENV)/.dev
 
 # The files for phones at full depth, each in the environment of its own that docs/export-phones.md describes.
 test-export: $(VENV)/.dev .venv-executorch/.done .venv-litert/.done
-	$(FULL) $(VENV)/bin/python -m pytest -rs tests/export/test_coreml.py
-	$(FULL) .venv-executorch/bin/python -m pytest -rs tests/export/test_executorch.py
-	$(FULL) .venv-litert/bin/python -m pytest -rs tests/export/test_litert.py
+	$(FULL) $(VENV)/bin/python -m pytest -rs tests/deploy/export/test_coreml.py
+	$(FULL) .venv-executorch/bin/python -m pytest -rs tests/deploy/export/test_executorch.py
+	$(FULL) .venv-litert/bin/python -m pytest -rs tests/deploy/export/test_litert.py
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -16,10 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recnext.analysis.erf_growth import growth
-from recnext.analysis.laws import measured_field
-from recnext.analysis.receptive_field import exact_receptive_field, nominal_receptive_field
-from recnext.published import published
+from recnext.checkpoints.published import published
+from recnext.study.analysis.erf_growth import growth
+from recnext.study.analysis.laws import measured_field
+from recnext.study.analysis.receptive_field import exact_receptive_field, nominal_receptive_field
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "docs" / "analysis.md", ROOT / "docs" / "recconv.md")

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from recnext import optimize
-from recnext.backends import RUNTIMES
-from recnext.backends.export import OPSET, quiet
-from recnext.backends.steady import Steady
-from recnext.backends.trial import WARM, Timing, timed_turns, timing
-from recnext.benchmark.machine import describe, one_line
-from recnext.benchmark.plain import plain_fusion
-from recnext.benchmark.protocol import network
+from recnext.deploy.optimize import RUNTIMES
+from recnext.deploy.optimize.export import OPSET, quiet
+from recnext.deploy.optimize.steady import Steady
+from recnext.deploy.optimize.trial import WARM, Timing, timed_turns, timing
+from recnext.study.speed.machine import describe, one_line
+from recnext.study.speed.plain import plain_fusion
+from recnext.study.speed.protocol import network
 
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = ("recnext_m1", "recnext_a1", "recnext_t")

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recnext._version import __version__
-from recnext.detection import create
-from recnext.detection.boxes import MaxIoUMatcher
-from recnext.detection.masks import paste_masks
-from recnext.fusion import fuse
+from recnext.nn.fusion import fuse
+from recnext.tasks.detection import create
+from recnext.tasks.detection.masks import paste_masks
+from recnext.tasks.detection.network.boxes import MaxIoUMatcher
 
 SIZE = 640
 

@@ -24,12 +24,12 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
 
-from recnext.analysis.grad_cam import class_activation_maps
 from recnext.checkpoints import load, save
 from recnext.cli.main import dispatch
 from recnext.data import normalise
-from recnext.data.shapes import CLASS_NAMES, draw_scene
-from recnext.evaluation.classifier import preparation_of
+from recnext.study.demo.shapes import CLASS_NAMES, draw_scene
+from recnext.tasks.classification.activation_maps import class_activation_maps
+from recnext.tasks.classification.evaluate import preparation_of
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "analysis.json"

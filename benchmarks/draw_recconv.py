@@ -15,15 +15,15 @@ from matplotlib.colors import Colormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
-from recnext.analysis.laws import law
-from recnext.analysis.receptive_field import (
+from recnext.nn.mixers import RecConv2d
+from recnext.study.analysis.laws import law
+from recnext.study.analysis.receptive_field import (
     averaging,
     exact_receptive_field,
     influence,
     nominal_receptive_field,
     weight_within,
 )
-from recnext.mixers import RecConv2d
 
 KERNEL = 5
 LEVELS = 4

@@ -21,9 +21,9 @@ import timm
 import torch
 
 import recnext  # noqa: F401 (registers the networks)
-from recnext.export.job import export_to
-from recnext.export.network import described
-from recnext.export.targets import target
+from recnext.deploy.export.job import export_to
+from recnext.deploy.export.network import described
+from recnext.deploy.export.targets import target
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "export_phones.json"

@@ -22,11 +22,11 @@ from typing import Any
 import torch
 
 from recnext import optimize
-from recnext.backends.steady import Steady
-from recnext.backends.trial import WARM, timed_turns, timing
-from recnext.benchmark.machine import describe, one_line
-from recnext.benchmark.protocol import network
-from recnext.export import described, export_to, target
+from recnext.deploy.export import described, export_to, target
+from recnext.deploy.optimize.steady import Steady
+from recnext.deploy.optimize.trial import WARM, timed_turns, timing
+from recnext.study.speed.machine import describe, one_line
+from recnext.study.speed.protocol import network
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "export_table.json"

@@ -195,8 +195,8 @@ def _wall_ms(step: Callable[[], Any]) -> float:
 
 def operator(stage: tuple[int, int, int], batch: int, dtype: str, seconds: float, rates: dict[str, float]) -> dict:
     """RecConv alone, forward and forward + backward, as CUDA graphs."""
-    from recnext.ops import recconv2d
-    from recnext.ops.library import recconv2d_eager
+    from recnext.nn.ops import recconv2d
+    from recnext.nn.ops.library import recconv2d_eager
 
     channels, size, level = stage
     x = torch.randn(batch, channels, size, size, device="cuda", dtype=DTYPES[dtype])
@@ -231,7 +231,7 @@ def operator(stage: tuple[int, int, int], batch: int, dtype: str, seconds: float
 
 def prepare(task: tuple[int, int, str, str]) -> None:
     """Compiles the kernels of one width and one pass into Triton's cache."""
-    from recnext.ops import launch
+    from recnext.nn.ops import launch
 
     channels, size, dtype, which = task
     level = {56: 4, 28: 3, 14: 2, 7: 1}[size]

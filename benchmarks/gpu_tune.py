@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from recnext.ops import launch
+from recnext.nn.ops import launch
 
 STAGES = {0: (48, 56, 4), 1: (96, 28, 3), 2: (192, 14, 2), 3: (384, 7, 1)}  # channels, size, level
 SHAPES = {

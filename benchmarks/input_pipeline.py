@@ -37,11 +37,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets.folder import pil_loader
 
-from recnext.benchmark.machine import describe
 from recnext.data import Augmentation, Batch, ImagePreparation, make_loader, prepare_batch
 from recnext.data.folders import ImageFiles
 from recnext.data.images import read_image
 from recnext.data.sampling import TrainBatches, seed_everything
+from recnext.study.speed.machine import describe
 
 SIZE, BATCH = 224, 64
 PREPARATION = ImagePreparation(size=(SIZE, SIZE), mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD)

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from recnext import RecConv2d
-from recnext.benchmark.machine import describe
-from recnext.ops import recconv2d
+from recnext.nn.ops import recconv2d
+from recnext.study.speed.machine import describe
 
 RESULTS = Path(__file__).parent / "results" / "precision.json"
 PAGE = Path(__file__).parents[1] / "docs" / "recconv.md"

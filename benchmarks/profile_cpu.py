@@ -17,12 +17,12 @@ from typing import Any
 import openvino
 import torch
 
-from recnext.backends.export import onnx_program
-from recnext.backends.network import prepare
-from recnext.backends.open_vino import compile_model
-from recnext.backends.steady import Steady
-from recnext.benchmark.machine import describe
-from recnext.benchmark.protocol import network
+from recnext.deploy.optimize.export import onnx_program
+from recnext.deploy.optimize.network import prepare
+from recnext.deploy.optimize.open_vino import compile_model
+from recnext.deploy.optimize.steady import Steady
+from recnext.study.speed.machine import describe
+from recnext.study.speed.protocol import network
 
 RESULTS = Path(__file__).parent / "results" / "cpu_profile.json"
 NETWORKS = ("recnext_m3", "repvit_m1_1", "recnext_t", "fastvit_t8")

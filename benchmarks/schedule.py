@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from recnext.cli.recipes import recipes
-from recnext.training import TrainSettings
-from recnext.training.resuming import read_settings
-from recnext.training.schedule import LearningRate
+from recnext.engine.resuming import read_settings
+from recnext.engine.schedule import LearningRate
+from recnext.tasks.classification.settings import TrainSettings
 
 IMAGES = 1_281_167  # of ImageNet's training set
 TOLERANCE = 1e-12

@@ -20,9 +20,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import recnext
-from recnext.analysis.timing import Interleaved
-from recnext.benchmark.machine import describe
-from recnext.segmentation import build
+from recnext.study.analysis.timing import Interleaved
+from recnext.study.speed.machine import describe
+from recnext.tasks.segmentation import build
 
 FIRST = "as trained, NCHW"
 

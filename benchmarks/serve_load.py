@@ -30,7 +30,7 @@ import torch
 from PIL import Image
 
 import recnext
-from recnext.benchmark.machine import describe, one_line
+from recnext.study.speed.machine import describe, one_line
 
 RESULTS = Path(__file__).parent / "results"
 CLIENTS = (1, 4, 16, 32)

@@ -21,14 +21,15 @@ from rich.table import Table
 from torch import Tensor
 
 import recnext
-from recnext.backends.steady import Steady
-from recnext.backends.trial import timed_turns, timing
-from recnext.benchmark.machine import describe
 from recnext.data import Batch
-from recnext.evaluation.classifier import preparation_of
-from recnext.training import ClassificationTask, TrainSettings
-from recnext.training.mixing import Mixing
-from recnext.training.optimization import make_optimizer
+from recnext.deploy.optimize.steady import Steady
+from recnext.deploy.optimize.trial import timed_turns, timing
+from recnext.engine.optimization import make_optimizer
+from recnext.study.speed.machine import describe
+from recnext.tasks.classification.evaluate import preparation_of
+from recnext.tasks.classification.mixing import Mixing
+from recnext.tasks.classification.settings import TrainSettings
+from recnext.tasks.classification.task import ClassificationTask
 
 VARIANTS = {
     "plain NCHW": {},

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from recnext.analysis.costs import published_costs
-from recnext.published import published
+from recnext.checkpoints.published import published
+from recnext.study.analysis.costs import published_costs
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -3,9 +3,10 @@
 from functools import cache
 from pathlib import Path
 
-from recnext.data.digits import CLASS_NAMES, Digits, write_folders
-from recnext.demo.run import demo_settings
-from recnext.training import Splits, train_classifier
+from recnext.study.demo.classification import demo_settings
+from recnext.study.demo.digits import CLASS_NAMES, Digits, write_folders
+from recnext.tasks.classification.data import Splits
+from recnext.tasks.classification.task import train_classifier
 
 
 @cache

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from recnext.cli.main import dispatch
-from recnext.data.digits import write_folders
+from recnext.study.demo.digits import write_folders
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -92,7 +92,7 @@ def test_flags_of_the_migration_page_exist() -> None:
     """What stands in the right column of the options' table are flags of `recnext train`."""
     from dataclasses import fields
 
-    from recnext.training import TrainSettings
+    from recnext.tasks.classification.settings import TrainSettings
 
     page = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`--.*?) \| (.*?) \|$", page, re.MULTILINE)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import recnext
-from recnext.fusion import batchnorms
+from recnext.nn.fusion import batchnorms
 
 CLASSIFICATION = """
 from urllib.request import urlopen

@@ -70,7 +70,7 @@ def test_first_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_fine_tuning_commands_run(tmp_path: Path) -> None:
     """On a ninth of the digits, with a tiny network: names and flags are README's."""
-    from recnext.data.digits import Digits
+    from recnext.study.demo.digits import Digits
 
     for split in ("train", "val"):
         digits = Digits(split)

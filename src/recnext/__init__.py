@@ -11,33 +11,39 @@ The names below are the public library; everything else is an implementation det
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._startup import is_command
-from ._version import __version__
+from recnext._startup import is_command
+from recnext._version import __version__
 
 if TYPE_CHECKING:
-    from .backends import optimize
-    from .checkpoints import load, save
-    from .conversion import convert_large_kernels
-    from .errors import RecNextError
-    from .fusion import fuse, replace_batchnorm
-    from .mixers import CausalRecConv1d, LinearAttention, RecAttn2d, RecConv1d, RecConv2d, RecConv3d
+    from recnext.checkpoints import load, save
+    from recnext.deploy.export import export
+    from recnext.deploy.optimize import optimize
+    from recnext.errors import RecNextError
+    from recnext.nn.fusion import fuse, replace_batchnorm
+    from recnext.nn.mixers import CausalRecConv1d, LinearAttention, RecAttn2d, RecConv1d, RecConv2d, RecConv3d
+    from recnext.study.large_kernels import convert_large_kernels
+    from recnext.tasks import detection, segmentation
 
 # public name -> the module that holds it, imported on first use
 _PUBLIC = {
-    "RecConv2d": "mixers",
-    "RecConv1d": "mixers",
-    "RecConv3d": "mixers",
-    "CausalRecConv1d": "mixers",
-    "RecAttn2d": "mixers",
-    "LinearAttention": "mixers",
-    "fuse": "fusion",
-    "replace_batchnorm": "fusion",
+    "RecConv2d": "nn.mixers",
+    "RecConv1d": "nn.mixers",
+    "RecConv3d": "nn.mixers",
+    "CausalRecConv1d": "nn.mixers",
+    "RecAttn2d": "nn.mixers",
+    "LinearAttention": "nn.mixers",
+    "fuse": "nn.fusion",
+    "replace_batchnorm": "nn.fusion",
     "load": "checkpoints",
     "save": "checkpoints",
-    "convert_large_kernels": "conversion",
+    "optimize": "deploy.optimize",
+    "export": "deploy.export",
+    "convert_large_kernels": "study.large_kernels",
     "RecNextError": "errors",
-    "optimize": "backends",
 }
+
+# public rooms, likewise
+_ROOMS = {"detection": "tasks.detection", "segmentation": "tasks.segmentation"}
 
 __all__ = [
     "CausalRecConv1d",
@@ -49,18 +55,24 @@ __all__ = [
     "RecNextError",
     "__version__",
     "convert_large_kernels",
+    "detection",
+    "export",
     "fuse",
     "load",
     "optimize",
     "replace_batchnorm",
     "save",
+    "segmentation",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name in _ROOMS:
+        value = import_module(f"{__name__}.{_ROOMS[name]}")
+    elif name in _PUBLIC:
+        value = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    else:
         raise AttributeError(f"module 'recnext' has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
     globals()[name] = value
     return value
 
@@ -71,4 +83,4 @@ def __dir__() -> list[str]:
 
 # The command line answers --help without torch; each command imports the models itself.
 if not is_command():
-    import_module(f"{__name__}.models")
+    import_module(f"{__name__}.nn.models")

@@ -8,7 +8,7 @@ from checkpoints.files import TINY, image, network, published_fused_file, relati
 from golden_fill import fill
 from recnext.checkpoints import save
 from recnext.errors import RecNextError
-from recnext.fusion import batchnorms
+from recnext.nn.fusion import batchnorms
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from PIL import Image
 
 from cli.command import fails, run_json
 from recnext.checkpoints import load, save
-from recnext.data.digits import CLASS_NAMES, write_folders
+from recnext.study.demo.digits import CLASS_NAMES, write_folders
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from cli.command import fails, run, run_json
-from recnext.data.digits import write_folders
+from recnext.study.demo.digits import write_folders
 
 
 @pytest.fixture

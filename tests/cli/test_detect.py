@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 from cli.command import fails, run, run_json
-from detection.detectors import tiny
-from detection.runs import edit, write_data
 from process_group import run_processes
 from recnext.checkpoints.metadata import save_checkpoint
 from recnext.cli.detect import next_commands
-from recnext.data.shapes import CLASS_NAMES
-from recnext.detection.checkpoint import describe
-from recnext.prediction.video import VideoReader, VideoWriter
+from recnext.data.video import VideoReader, VideoWriter
+from recnext.study.demo.shapes import CLASS_NAMES
+from recnext.tasks.detection.checkpoint import describe
+from tasks.detection.detectors import tiny
+from tasks.detection.runs import edit, write_data
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def checkpoint(tmp_path_factory):
 
 
 def test_train_leaves_a_run(data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("recnext.training.loop.can_draw", lambda: False)
+    monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)
     folder = tmp_path / "run"
     small = ("--channels=8", "--box-features=16", "--mask-layers=1", "--proposals=20", "--roi-samples=16")
     settings = ("--model", "test_recnext_m", "--image-size", 48, *small, "--batch-size", 4, "--workers", 0)
@@ -210,7 +210,7 @@ def in_a_process(folder, *arguments):
 
 def test_a_short_demo_leaves_everything(tmp_path, capsys, monkeypatch):
     """The whole job, too short to learn much; the drawings are in `test_demo_reaches_the_promised_precision`."""
-    monkeypatch.setattr("recnext.training.loop.can_draw", lambda: False)
+    monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)
     monkeypatch.chdir(tmp_path)
     status, printed, err = run(capsys, "detect", "demo", "--steps", 2, "--images", 10)
     assert status == 0, err

@@ -4,8 +4,8 @@ import torch
 import recnext
 from cli.command import fails, run
 from process_group import run_processes
-from recnext.data.digits import write_folders
-from recnext.prediction.parts import Parts
+from recnext.study.demo.digits import write_folders
+from recnext.tasks.classification.parts import Parts
 
 parquet = pytest.importorskip("pyarrow.parquet")
 

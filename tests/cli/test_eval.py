@@ -4,7 +4,7 @@ import pytest
 
 from recnext.checkpoints import load, save
 from recnext.cli.main import dispatch
-from recnext.data.digits import CLASS_NAMES, write_folders
+from recnext.study.demo.digits import CLASS_NAMES, write_folders
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def shown(capsys, arguments):
 def test_corruptions_give_one_table(tmp_path, capsys):
     from PIL import Image
 
-    from recnext.evaluation.imagenet import ALEXNET_ERROR
+    from recnext.tasks.classification.imagenet import ALEXNET_ERROR
 
     for corruption in ALEXNET_ERROR:
         for severity in range(1, 6):

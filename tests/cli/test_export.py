@@ -7,7 +7,7 @@ from checkpoints.files import network
 from cli.command import fails, run
 from recnext.checkpoints import save
 from recnext.cli.main import dispatch
-from recnext.data.digits import CLASS_NAMES, write_folders
+from recnext.study.demo.digits import CLASS_NAMES, write_folders
 
 SMALL = ("--size", 64, "--no-dynamic", "--threads", 1)
 
@@ -56,7 +56,7 @@ def test_int8_is_judged(weights, tmp_path, capsys):
 
 
 def test_a_failing_proof_is_status_1(weights, tmp_path, capsys, monkeypatch):
-    from recnext.export import report
+    from recnext.deploy.export import report
 
     monkeypatch.setattr(report, "TOLERANCE", {"fp32": 1e-12})
     status, out, _ = run(capsys, "export", weights, "--to", "torch", "--output", tmp_path / "out", *SMALL)
@@ -76,7 +76,7 @@ def test_a_folder_is_refused_before_weights_are_read(tmp_path, capsys):
 
 
 def test_what_was_made_before_a_failure_is_told(weights, tmp_path, capsys, monkeypatch):
-    from recnext.export.torchscript import TorchScript
+    from recnext.deploy.export.torchscript import TorchScript
 
     def broken(*_):
         raise RuntimeError("no such operator: frobnicate")
@@ -88,7 +88,7 @@ def test_what_was_made_before_a_failure_is_told(weights, tmp_path, capsys, monke
 
 
 def test_a_segmenter_gives_its_logits(tmp_path, capsys):
-    from recnext import segmentation
+    from recnext.tasks import segmentation
 
     torch.save(segmentation.build("test_recnext_m", num_classes=6).state_dict(), tmp_path / "segmenter.pth")
     arguments = ("export", tmp_path / "segmenter.pth", "--to=torch", "--output", tmp_path, "--json", *SMALL)
@@ -100,9 +100,9 @@ def test_a_segmenter_gives_its_logits(tmp_path, capsys):
 
 def test_a_detector_gives_its_backbone(tmp_path, capsys):
     """Five maps of its pyramid."""
-    from recnext import detection
     from recnext.checkpoints.metadata import save_checkpoint
-    from recnext.detection.checkpoint import describe
+    from recnext.tasks import detection
+    from recnext.tasks.detection.checkpoint import describe
 
     detector = detection.create("test_recnext_m", num_classes=2, channels=16)
     save_checkpoint(tmp_path / "detector.safetensors", detector.state_dict(), describe(detector))

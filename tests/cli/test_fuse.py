@@ -7,7 +7,7 @@ from cli.command import fails, run
 from golden_fill import fill
 from recnext.checkpoints import save
 from recnext.cli import fuse as command
-from recnext.fusion import batchnorms
+from recnext.nn.fusion import batchnorms
 
 
 def test_fuses_and_shows_the_proof(tmp_path, capsys):

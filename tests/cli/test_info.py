@@ -5,8 +5,8 @@ import torch
 import recnext
 from checkpoints.files import network, published_fused_file
 from cli.command import fails, run, run_json
-from recnext.analysis.stages import read_stages
 from recnext.checkpoints import save
+from recnext.study.analysis.stages import read_stages
 
 
 def test_stages_of_m1_at_224(capsys):

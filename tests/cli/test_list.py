@@ -2,8 +2,8 @@ import pytest
 
 from cli.command import fails, run, run_json
 from golden_fill import golden
-from recnext.analysis.costs import count_costs, published_costs
-from recnext.published import published
+from recnext.checkpoints.published import published
+from recnext.study.analysis.costs import count_costs, published_costs
 
 # Multiply-adds at 224x224 counted with fvcore on the published fused networks, which leaves resizing out as we do
 # but counts norms and pooling; ours are a little fewer.

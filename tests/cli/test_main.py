@@ -98,7 +98,7 @@ def test_a_damaged_configuration_takes_one_line(tmp_path, capsys):
     assert "parsing a flow sequence" in fails(capsys, "train", "D", "--config", tmp_path / "c.yaml")
 
 
-@pytest.mark.parametrize("module", ["recnext.models", "recnext.cli.info"])
+@pytest.mark.parametrize("module", ["recnext.nn.models", "recnext.cli.info"])
 def test_interrupted_while_it_starts(module, capsys, monkeypatch):
     def interrupted(name):
         if name == module:

@@ -46,8 +46,8 @@ def test_what_is_drawn(runs, monkeypatch):
 
     from matplotlib.figure import Figure
 
-    from recnext.training import plots
-    from recnext.training.run_folder import read_records
+    from recnext.engine import curves as plots
+    from recnext.engine.run_folder import read_records
 
     figures = []
 

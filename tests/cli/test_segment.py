@@ -14,9 +14,9 @@ from PIL import Image
 from cli.command import fails, run, run_json
 from recnext.cli.segment import next_commands
 from recnext.cli.segment_tables import published_miou, result_table
-from recnext.segmentation import build
-from recnext.segmentation.metrics import SegmentationResult
-from segmentation.runs import write_data
+from recnext.tasks.segmentation import build
+from recnext.tasks.segmentation.metrics import SegmentationResult
+from tasks.segmentation.runs import write_data
 
 TINY = (
     *("--model=test_recnext_m", "--neck-channels=8", "--head-channels=8", "--image-size=32", "--epochs=1"),
@@ -27,7 +27,7 @@ TINY = (
 @pytest.fixture(autouse=True)
 def plain_output(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("recnext.training.loop.can_draw", lambda: False)
+    monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_predict_reads_videos(checkpoint, tmp_path, capsys):
     pytest.importorskip("av", reason="needs the video extra")
     from fractions import Fraction
 
-    from recnext.prediction.video import VideoReader, VideoWriter
+    from recnext.data.video import VideoReader, VideoWriter
 
     with VideoWriter(tmp_path / "clip.mp4", rate=Fraction(5)) as writer:
         for shade in range(3):

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from recnext.checkpoints import read_metadata
 from recnext.cli.main import dispatch
-from recnext.data.digits import write_folders
+from recnext.study.demo.digits import write_folders
 
 TINY = ["--model=test_recnext_m", "--image-size=32", "--epochs=1", "--batch-size=10", "--workers=0", "--device=cpu"]
 
@@ -14,7 +14,7 @@ TINY = ["--model=test_recnext_m", "--image-size=32", "--epochs=1", "--batch-size
 @pytest.fixture(autouse=True)
 def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("recnext.training.loop.can_draw", lambda: False)  # drawing takes longer than the run
+    monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)  # drawing takes longer than the run
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def test_mistakes_are_one_line_and_exit_2(data, tmp_path, capsys):
 
 
 def test_a_stop_exits_143_with_one_line(data, tmp_path, capsys, monkeypatch):
-    """As SIGTERM does; tests/training/test_signals.py sends the signals themselves, to processes of their own."""
-    from recnext.training.loop import _Loop
+    """As SIGTERM does; tests/engine/test_signals.py sends the signals themselves, to processes of their own."""
+    from recnext.engine.loop import _Loop
 
     original = _Loop.train_step
 
@@ -84,7 +84,8 @@ def test_the_console_shows_a_bar_on_a_terminal(data, tmp_path):
     import io
     from pathlib import Path
 
-    from recnext.training import TrainSettings, train_on_folders
+    from recnext.tasks.classification.settings import TrainSettings
+    from recnext.tasks.classification.task import train_on_folders
 
     buffer = io.StringIO()
     console = Console(file=buffer, force_terminal=True, width=150)

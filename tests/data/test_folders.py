@@ -6,9 +6,9 @@ from PIL import Image
 from recnext.data import Augmentation, ImagePreparation, make_loader, normalise, open_class_folders
 from recnext.data.folders import ClassFolder, evaluation_root, find_class_names
 from recnext.data.images import UnreadableImageError
+from recnext.data.opening import open_image
 from recnext.data.sampling import EvaluationBatches, TrainBatches
 from recnext.errors import RecNextError
-from recnext.prediction.images import open_image
 
 PREPARATION = ImagePreparation(size=(32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
 

@@ -10,14 +10,14 @@ import torch
 import yaml
 
 from recnext.checkpoints import load, save
+from recnext.checkpoints.published import published
 from recnext.cli.main import dispatch
 from recnext.cli.recipes import find_recipe, recipes
-from recnext.data.digits import write_folders
+from recnext.engine.resuming import read_settings
+from recnext.engine.schedule import LearningRate
 from recnext.errors import RecNextError
-from recnext.published import published
-from recnext.training import TrainSettings
-from recnext.training.resuming import read_settings
-from recnext.training.schedule import LearningRate
+from recnext.study.demo.digits import write_folders
+from recnext.tasks.classification.settings import TrainSettings
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 OTHERS = ("coco", "ade20k")  # of detection and segmentation, whose tests run them
@@ -150,7 +150,7 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("name", NAMES)
 def test_runs(name, data, tmp_path, capsys, monkeypatch):
     """As from a shell, with a tiny network, two steps of ten digits, and a tiny teacher from a file."""
-    monkeypatch.setattr("recnext.training.loop.can_draw", lambda: False)  # drawing takes longer
+    monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)  # drawing takes longer
     kind = next((kind for kind in TINY if name.startswith(kind)), "")
     mlla = name == "mlla_256"
     model = "mlla_nano_recconv_nearest" if mlla else TINY.get(kind, "test_recnext_m")

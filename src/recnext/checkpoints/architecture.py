@@ -6,7 +6,7 @@ from typing import Any, Literal, Optional
 
 from torch import Tensor
 
-from recnext.models import recnext_a, recnext_l, recnext_m
+from recnext.nn.models import recnext_a, recnext_l, recnext_m
 
 Fusion = Literal["unfused", "partly fused", "fused"]
 State = Mapping[str, Tensor]

@@ -6,13 +6,14 @@ import torch
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from recnext.checkpoints.architecture import Architecture, read_architecture
-from recnext.checkpoints.reading import Weights
 from recnext.errors import RecNextError
-from recnext.fusion import replace_batchnorm
-from recnext.mixers.conv_norm import ConvNorm
-from recnext.models.blocks import Classifier
-from recnext.models.partial_blocks import RepMixer
+from recnext.nn.fusion import replace_batchnorm
+from recnext.nn.mixers.conv_norm import ConvNorm
+from recnext.nn.models.blocks import Classifier
+from recnext.nn.models.partial_blocks import RepMixer
+
+from .architecture import Architecture, read_architecture
+from .reading import Weights
 
 State = dict[str, Tensor]
 _SHOWN = 3  # tensors listed in an error

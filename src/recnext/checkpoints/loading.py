@@ -11,13 +11,14 @@ from timm.models import FeatureListNet, get_pretrained_cfg
 from timm.models._features import FeatureGetterNet
 from torch import nn
 
-from recnext.checkpoints.architecture import read_architecture
-from recnext.checkpoints.fitting import adapted_images, load_state
-from recnext.checkpoints.metadata import CheckpointMetadata
-from recnext.checkpoints.reading import Weights, read_weights
 from recnext.errors import RecNextError
-from recnext.fusion import batchnorms, replace_batchnorm
-from recnext.models import RecNext
+from recnext.nn.fusion import batchnorms, replace_batchnorm
+from recnext.nn.models import RecNext
+
+from .architecture import read_architecture
+from .fitting import adapted_images, load_state
+from .metadata import CheckpointMetadata
+from .reading import Weights, read_weights
 
 _OTHER_TASKS = (  # beginnings of keys, what has them, and where it is read
     ("roi_head", "detector (recnext detect)", "detection"),

@@ -27,8 +27,9 @@ import safetensors.torch
 from torch import Tensor
 
 from recnext._version import __version__
-from recnext.checkpoints.atomic import write_atomically
 from recnext.errors import RecNextError
+
+from .atomic import write_atomically
 
 _PREFIX = "recnext."
 _STRINGS = ("model", "interpolation", "version")

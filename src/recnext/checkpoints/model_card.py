@@ -5,8 +5,8 @@ from typing import Any, Optional
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from recnext.checkpoints.metadata import CheckpointMetadata
-from recnext.published import published
+from .metadata import CheckpointMetadata
+from .published import published
 
 _SETTINGS = (  # shown where the run's config has them
     "epochs",

@@ -9,12 +9,13 @@ import yaml
 from timm.models._hub import save_config_for_hf
 from torch import nn
 
-from recnext.checkpoints.atomic import write_atomically
-from recnext.checkpoints.loading import load
-from recnext.checkpoints.model_card import write_card
-from recnext.checkpoints.saving import describe, save
-from recnext.checkpoints.sources import EMA_RUN_FILES
 from recnext.errors import RecNextError
+
+from .atomic import write_atomically
+from .loading import load
+from .model_card import write_card
+from .saving import describe, save
+from .sources import EMA_RUN_FILES
 
 WEIGHTS = "model.safetensors"  # the name that timm and recnext.load look for
 EMA_WEIGHTS = "model_ema.safetensors"

@@ -11,10 +11,11 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from recnext.checkpoints.metadata import CheckpointMetadata, read_metadata
-from recnext.checkpoints.pickles import read_pickle, read_torchscript
-from recnext.checkpoints.sources import EMA_RUN_FILES, HUB_FILES, find_file
 from recnext.errors import RecNextError
+
+from .metadata import CheckpointMetadata, read_metadata
+from .pickles import read_pickle, read_torchscript
+from .sources import EMA_RUN_FILES, HUB_FILES, find_file
 
 _WEIGHTS = ("model", "state_dict", "module")  # where training files keep the weights
 _EMA_WEIGHTS = ("model_ema", "state_dict_ema", "ema")  # and their moving average

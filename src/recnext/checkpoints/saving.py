@@ -8,11 +8,12 @@ from typing import Any, Optional, Union
 
 from torch import nn
 
-from recnext.checkpoints.loading import build, check_name
-from recnext.checkpoints.metadata import CheckpointMetadata, save_checkpoint
-from recnext.checkpoints.reading import read_weights
 from recnext.errors import RecNextError
-from recnext.fusion import batchnorms
+from recnext.nn.fusion import batchnorms
+
+from .loading import build, check_name
+from .metadata import CheckpointMetadata, save_checkpoint
+from .reading import read_weights
 
 # how a network was built, not what it is
 _LEFT_OUT = ("num_classes", "in_chans", "pretrained", "features_only", "out_indices", "distillation")

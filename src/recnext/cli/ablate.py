@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from recnext.analysis.ablation import Ablation, AblationRow
-from recnext.backends.cache import processor
+from recnext.deploy.optimize.cache import processor
 from recnext.errors import RecNextError
+from recnext.study.analysis.ablation import Ablation, AblationRow
 
 
 def run(

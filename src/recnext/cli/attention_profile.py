@@ -13,15 +13,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from recnext.analysis.attention_similarity import LINEAR_KERNELS, Profile, attention_profile
-from recnext.analysis.erf import settle_norms
 from recnext.checkpoints import load
-from recnext.cli.checks import require_at_least
-from recnext.cli.info import parse_size
-from recnext.cli.pictures import image_batches, progress_bar, read_size, require_drawing, resize_network
-from recnext.devices import choose_device
+from recnext.engine.devices import choose_device
+from recnext.engine.figures import figure
 from recnext.errors import RecNextError
-from recnext.evaluation.plots import figure
+from recnext.study.analysis.attention_similarity import LINEAR_KERNELS, Profile, attention_profile
+from recnext.study.analysis.erf import settle_norms
+
+from .checks import require_at_least
+from .info import parse_size
+from .pictures import image_batches, progress_bar, read_size, require_drawing, resize_network
 
 DEFAULT = "recnext_t_share_channel"
 _NAMES = {"elu": "elu + 1", "softplus": "softplus(3.5)", "relu": "relu", "softmax": "softmax"}

@@ -14,16 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from recnext.backends import BACKENDS
-from recnext.backends.steady import Steady
-from recnext.benchmark.machine import describe, one_line
-from recnext.benchmark.peers import OURS, PEERS
-from recnext.benchmark.protocol import QUICK, Budget, Measurement, Subject, measure, subjects
-from recnext.benchmark.resolution import Cost, costs
-from recnext.cli.bench_plots import draw_pareto, draw_resolution
-from recnext.devices import choose_device
+from recnext.deploy.export.files import TimedFile, is_exported
+from recnext.deploy.optimize import BACKENDS
+from recnext.deploy.optimize.steady import Steady
+from recnext.engine.devices import choose_device
 from recnext.errors import RecNextError
-from recnext.export.files import TimedFile, is_exported
+from recnext.study.speed.machine import describe, one_line
+from recnext.study.speed.peers import OURS, PEERS
+from recnext.study.speed.protocol import QUICK, Budget, Measurement, Subject, measure, subjects
+from recnext.study.speed.resolution import Cost, costs
+
+from .bench_plots import draw_pareto, draw_resolution
 
 _IMAGES = (128, 224, 384, 512, 768, 1024)
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recnext.benchmark.protocol import Measurement
-from recnext.benchmark.resolution import Cost
-from recnext.evaluation.plots import figure
+from recnext.engine.figures import figure
+from recnext.study.speed.protocol import Measurement
+from recnext.study.speed.resolution import Cost
 
 _OURS, _OTHERS = "#1f6f8b", "#b0563b"
 

@@ -4,9 +4,9 @@ from typing import Optional
 
 from rich.console import Console
 
-from recnext.analysis.cost import count_parameters
 from recnext.checkpoints import convert
-from recnext.fusion import batchnorms
+from recnext.nn.fusion import batchnorms
+from recnext.study.analysis.cost import count_parameters
 
 
 def run(checkpoint: str, output: str, *, model: Optional[str] = None, ema: bool = False, fused: bool = False) -> int:

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from recnext.cli.checks import require_at_least
 from recnext.data.check import DataReport, check_data, list_images
 from recnext.data.shards import INDEX, write_index
 from recnext.errors import RecNextError
+
+from .checks import require_at_least
 
 _SHOWN = 10  # lines of each kind, without --json
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from recnext.demo import DemoResult, run_demo
+from recnext.study.demo.classification import DemoResult, run_demo
 
 
 def run(output: str = "runs/demo", epochs: int = 8) -> int:

@@ -7,27 +7,28 @@ from typing import Any, Optional
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from recnext.cli.checks import SMALLEST_IMAGE, require_at_least, require_folder
-from recnext.cli.detect_tables import demo_table, result_tables
-from recnext.cli.training_run import run_training
-from recnext.data.images import UnreadableImageError
-from recnext.detection import load
-from recnext.detection.batches import evaluation_loader
-from recnext.detection.coco import mask_tools, read_coco
-from recnext.detection.demo import run_demo
-from recnext.detection.evaluation import evaluate
-from recnext.detection.folders import CocoFolder, open_images, open_split
-from recnext.detection.model import Detector
-from recnext.detection.output import DrawingWriter, write_result, write_video
-from recnext.detection.prediction import Detected, Finder, resize_to
-from recnext.detection.settings import DetectSettings
-from recnext.detection.training import train_detector
-from recnext.devices import choose_device
+from recnext.data.images import Unreadable, UnreadableImageError
+from recnext.data.inputs import find_images
+from recnext.data.video import split_videos
+from recnext.engine.devices import choose_device
+from recnext.engine.processes import joined
 from recnext.errors import RecNextError
-from recnext.fusion import fuse
-from recnext.prediction import Unreadable, find_images
-from recnext.prediction.video import split_videos
-from recnext.processes import joined
+from recnext.nn.fusion import fuse
+from recnext.study.demo.detection import run_demo
+from recnext.tasks.detection import load
+from recnext.tasks.detection.batches import evaluation_loader
+from recnext.tasks.detection.coco import mask_tools, read_coco
+from recnext.tasks.detection.data import CocoFolder, open_images, open_split
+from recnext.tasks.detection.evaluate import evaluate
+from recnext.tasks.detection.job import train_detector
+from recnext.tasks.detection.model import Detector
+from recnext.tasks.detection.output import DrawingWriter, write_result, write_video
+from recnext.tasks.detection.predict import Detected, Finder, resize_to
+from recnext.tasks.detection.settings import DetectSettings
+
+from .checks import SMALLEST_IMAGE, require_at_least, require_folder
+from .detect_tables import demo_table, result_tables
+from .training_run import run_training
 
 
 def train(data: str, **settings: Any) -> int:

@@ -6,10 +6,10 @@ from typing import Any, Optional
 
 from rich.table import Table
 
-from recnext.detection.demo import DetectDemo
-from recnext.detection.evaluation import DetectionResult
-from recnext.detection.metrics import NUMBERS
-from recnext.published import published
+from recnext.checkpoints.published import published
+from recnext.study.demo.detection import DetectDemo
+from recnext.tasks.detection.evaluate import DetectionResult
+from recnext.tasks.detection.metrics import NUMBERS
 
 _SHOWN = 40  # classes shown; per_class.csv has all
 _COCO_CLASSES = 80

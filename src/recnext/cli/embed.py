@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from recnext.checkpoints import load
-from recnext.cli.checks import require_at_least
-from recnext.cli.info import parse_size
-from recnext.cli.tables import make_table, weight_facts
 from recnext.errors import RecNextError
-from recnext.prediction.embedding import Pooled
+from recnext.tasks.classification.embedding import Pooled
+
+from .checks import require_at_least
+from .info import parse_size
+from .tables import make_table, weight_facts
 
 
 def run(

@@ -14,22 +14,23 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from recnext.analysis.erf import (
+from recnext.checkpoints import load
+from recnext.engine.devices import choose_device
+from recnext.errors import RecNextError
+from recnext.study.analysis.erf import (
     Contribution,
     centre_of_mass,
     contribution_areas,
     effective_receptive_field,
     settle_norms,
 )
-from recnext.analysis.erf_growth import Growth, growth
-from recnext.analysis.mixer_span import Span, mixer_spans
-from recnext.checkpoints import load
-from recnext.cli.checks import require_at_least
-from recnext.cli.erf_plots import draw
-from recnext.cli.info import parse_size
-from recnext.cli.pictures import ImageBatches, image_batches, progress_bar, require_drawing, resize_network
-from recnext.devices import choose_device
-from recnext.errors import RecNextError
+from recnext.study.analysis.erf_growth import Growth, growth
+from recnext.study.analysis.mixer_span import Span, mixer_spans
+
+from .checks import require_at_least
+from .erf_plots import draw
+from .info import parse_size
+from .pictures import ImageBatches, image_batches, progress_bar, require_drawing, resize_network
 
 DEFAULT = ("recnext_m3", "repvit_m1_1", "fastvit_t12", "convnext_tiny", "vit_tiny_patch16_224")
 _GROWTH_LEVELS = 4

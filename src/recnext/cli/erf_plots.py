@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recnext.analysis.erf import contribution_curve
-from recnext.analysis.erf_growth import Growth
-from recnext.evaluation.plots import figure
+from recnext.engine.figures import figure
+from recnext.study.analysis.erf import contribution_curve
+from recnext.study.analysis.erf_growth import Growth
 
 if TYPE_CHECKING:
-    from recnext.cli.erf import Field
+    from .erf import Field
 
 COLOURS = ("#1f6f8b", "#b0563b", "#63a375", "#7b5ea7", "#c98a2b", "#4d4d4d")
 _LEAST = 1e-3  # of a map's largest value: the dark end of the colour bar

@@ -11,14 +11,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import nn
 
-from recnext.backends import forward_for
 from recnext.checkpoints import load
-from recnext.cli.checks import SMALLEST_IMAGE, require_at_least
 from recnext.data.imagenet import wnids
+from recnext.deploy.optimize import forward_for
+from recnext.engine.figures import can_draw, draw_confusion
+from recnext.engine.processes import Processes, joined
 from recnext.errors import RecNextError
-from recnext.evaluation import Accuracy, write_per_class
-from recnext.evaluation.classifier import evaluate_classifier, open_for, preparation_of, with_mirror
-from recnext.evaluation.imagenet import (
+from recnext.tasks.classification.accuracy import Accuracy
+from recnext.tasks.classification.evaluate import evaluate_classifier, open_for, preparation_of, with_mirror
+from recnext.tasks.classification.imagenet import (
     CORRUPTED,
     TEST_SETS,
     LabelledSet,
@@ -28,9 +29,10 @@ from recnext.evaluation.imagenet import (
     open_test_set,
     real_accuracy,
 )
-from recnext.evaluation.plots import can_draw, draw_confusion
-from recnext.evaluation.reference import published_results
-from recnext.processes import Processes, joined
+from recnext.tasks.classification.per_class import write_per_class
+from recnext.tasks.classification.reference import published_results
+
+from .checks import SMALLEST_IMAGE, require_at_least
 
 _WORST = 3  # classes shown
 _Measure = Callable[[LabelledSet], Accuracy]

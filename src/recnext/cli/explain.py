@@ -13,17 +13,19 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from recnext.analysis.grad_cam import class_activation_maps, default_stage
-from recnext.analysis.levels import Decomposition, decompose_network, radial_power, recursive_mixers
 from recnext.checkpoints import load
-from recnext.cli.checks import SMALLEST_IMAGE, require_at_least
-from recnext.cli.explain_plots import draw_classes, draw_levels, percent
-from recnext.cli.pictures import open_named, progress_bar, require_drawing, resize_network
 from recnext.data import normalise
-from recnext.devices import choose_device
+from recnext.data.images import Unreadable
+from recnext.engine.devices import choose_device
 from recnext.errors import RecNextError
-from recnext.evaluation.classifier import preparation_of
-from recnext.prediction import ClassScore, Unreadable, classify
+from recnext.study.analysis.levels import Decomposition, decompose_network, radial_power, recursive_mixers
+from recnext.tasks.classification.activation_maps import class_activation_maps, default_stage
+from recnext.tasks.classification.evaluate import preparation_of
+from recnext.tasks.classification.predict import ClassScore, classify
+
+from .checks import SMALLEST_IMAGE, require_at_least
+from .explain_plots import draw_classes, draw_levels, percent
+from .pictures import open_named, progress_bar, require_drawing, resize_network
 
 
 @dataclass(frozen=True, kw_only=True)

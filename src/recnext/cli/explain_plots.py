@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from recnext.evaluation.plots import figure
-from recnext.prediction import ClassScore
+from recnext.engine.figures import figure
+from recnext.tasks.classification.predict import ClassScore
 
 if TYPE_CHECKING:
-    from recnext.cli.explain import Levels
+    from .explain import Levels
 
 COLOURS = ("#0b3c5d", "#1f7a8c", "#63a375", "#e0a458", "#b0563b", "#7b5ea7")  # of the levels, finest first
 _HEAT = 0.5  # opacity where it is hottest

@@ -12,14 +12,15 @@ from torch import nn
 from recnext.checkpoints import load
 from recnext.checkpoints.loading import check_name
 from recnext.checkpoints.reading import read_weights
-from recnext.cli.checks import require_at_least
-from recnext.cli.info import parse_size
+from recnext.deploy.export import Exported, export, targets
+from recnext.deploy.export.accuracy import CALIBRATION
+from recnext.deploy.export.report import lines, table
+from recnext.deploy.export.request import check_request
+from recnext.deploy.export.spec import PRECISIONS
 from recnext.errors import RecNextError
-from recnext.export import Exported, export, targets
-from recnext.export.accuracy import CALIBRATION
-from recnext.export.report import lines, table
-from recnext.export.request import check_request
-from recnext.export.spec import PRECISIONS
+
+from .checks import require_at_least
+from .info import parse_size
 
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")  # names that end so are meant to be files
 
@@ -147,12 +148,12 @@ def _network(model: str, checkpoint: Optional[str], *, pretrained: bool, ema: bo
 
 def _dense(checkpoint: str, *, ema: bool) -> Optional[nn.Module]:
     """A segmenter, or the backbone and pyramid of a detector; None for another file."""
-    from recnext.detection.checkpoint import is_detector
-    from recnext.detection.checkpoint import load as load_detector
+    from recnext.tasks.detection.checkpoint import is_detector
+    from recnext.tasks.detection.checkpoint import load as load_detector
 
     weights = read_weights(checkpoint)
     if "decode_head.conv_seg.weight" in weights.state:
-        from recnext.segmentation import load as load_segmenter
+        from recnext.tasks.segmentation import load as load_segmenter
 
         segmenter = load_segmenter(checkpoint, ema=ema)
         known = segmenter.pretrained_cfg

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from recnext.analysis.cost import count_parameters
 from recnext.checkpoints import save
 from recnext.checkpoints.loading import build, check_name
 from recnext.checkpoints.reading import read_weights
 from recnext.checkpoints.saving import checked_output
-from recnext.fusion import batchnorms, fuse
+from recnext.nn.fusion import batchnorms, fuse
+from recnext.study.analysis.cost import count_parameters
 
 TOLERANCE = 1e-4  # largest difference of the outputs over their spread
 

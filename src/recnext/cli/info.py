@@ -11,15 +11,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from recnext.analysis.cost import count_parameters
-from recnext.analysis.stages import read_stages
 from recnext.checkpoints import load
 from recnext.checkpoints.architecture import read_architecture
 from recnext.checkpoints.loading import check_name
-from recnext.cli.checks import SMALLEST_IMAGE
+from recnext.checkpoints.published import published
 from recnext.errors import RecNextError
-from recnext.fusion import fuse
-from recnext.published import published
+from recnext.nn.fusion import fuse
+from recnext.study.analysis.cost import count_parameters
+from recnext.study.analysis.stages import read_stages
+
+from .checks import SMALLEST_IMAGE
 
 
 def run(model: str, *, size: Optional[str] = None, checkpoint: Optional[str] = None, json: bool = False) -> int:

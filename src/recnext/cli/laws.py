@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from recnext.analysis.laws import Law, law, plain_convolution
-from recnext.analysis.receptive_field import nominal_receptive_field
-from recnext.analysis.timing import Interleaved
-from recnext.backends.cache import processor
+from recnext.deploy.optimize.cache import processor
+from recnext.engine.figures import figure
 from recnext.errors import RecNextError
-from recnext.evaluation.plots import figure
-from recnext.mixers.recconv import RecConv2d
+from recnext.nn.mixers.recconv import RecConv2d
+from recnext.study.analysis.laws import Law, law, plain_convolution
+from recnext.study.analysis.receptive_field import nominal_receptive_field
+from recnext.study.analysis.timing import Interleaved
 
 
 def run(

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from recnext.analysis.costs import IMAGE_SIZE, count_costs, published_costs
+from recnext.checkpoints.published import published
 from recnext.errors import RecNextError
-from recnext.published import published
+from recnext.study.analysis.costs import IMAGE_SIZE, count_costs, published_costs
 
 _FAMILIES = ("recnext_*", "mlla_*", "test_recnext_*")
 
@@ -27,7 +27,7 @@ def run(*, pattern: Optional[str] = None, all: bool = False, json: bool = False)
     """
     rows = published_rows()
     if all:
-        import_module("recnext.models")  # registers the networks with timm
+        import_module("recnext.nn.models")  # registers the networks with timm
         others = [name for name in other_names({row["name"] for row in rows}) if fnmatchcase(name, pattern or "*")]
         console = Console(stderr=True)
         rows += [_counted(name) for name in track(others, "counting", console=console, transient=True)]

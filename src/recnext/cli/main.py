@@ -73,10 +73,10 @@ def dispatch(arguments: list[str]) -> int:
     try:
         from jsonargparse import auto_cli
 
-        from recnext.cli.parser import Parser
+        from .parser import Parser
 
         if name not in _WITHOUT_NETWORKS:
-            import_module("recnext.models")  # registers the networks with timm
+            import_module("recnext.nn.models")  # registers the networks with timm
         run = import_module(f"recnext.cli.{name.replace('-', '_')}").run
         status = auto_cli(run, args=rest, prog=f"recnext {name}", as_positional=True, parser_class=Parser)
     except RecNextError as error:

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from recnext.data import normalise
 from recnext.data.images import UnreadableImageError
+from recnext.data.inputs import find_images
+from recnext.data.opening import open_image
+from recnext.engine.figures import can_draw
 from recnext.errors import MissingExtraError, RecNextError
-from recnext.evaluation.classifier import preparation_of
-from recnext.evaluation.plots import can_draw
-from recnext.prediction import find_images
-from recnext.prediction.images import open_image
+from recnext.tasks.classification.evaluate import preparation_of
 
 _BATCH = 4
 

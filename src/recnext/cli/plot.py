@@ -9,10 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from recnext.checkpoints.published import published as published_results
+from recnext.engine.curves import draw_overlay
+from recnext.engine.run_folder import read_records
 from recnext.errors import RecNextError
-from recnext.published import published as published_results
-from recnext.training.plots import draw_overlay
-from recnext.training.run_folder import read_records
 
 _METRICS = ("top1", "ap_box", "miou")  # of classification, detection, segmentation
 _SUFFIXES = (".png", ".pdf", ".svg")

@@ -16,16 +16,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from timm.data import resolve_model_data_config
 from torch import nn
 
-from recnext.backends import forward_for
 from recnext.checkpoints import load
-from recnext.cli.checks import require_at_least
-from recnext.cli.info import parse_size
-from recnext.cli.tables import make_table, weight_facts
-from recnext.devices import choose_device
+from recnext.data.images import Unreadable
+from recnext.data.inputs import count_images, find_images
+from recnext.deploy.export.files import ExportedNetwork, is_exported
+from recnext.deploy.optimize import forward_for
+from recnext.engine.devices import choose_device
 from recnext.errors import RecNextError
-from recnext.export.files import ExportedNetwork, is_exported
-from recnext.prediction import Prediction, Unreadable, classify, count_images, find_images
-from recnext.prediction.embedding import classes_of
+from recnext.tasks.classification.embedding import classes_of
+from recnext.tasks.classification.predict import Prediction, classify
+
+from .checks import require_at_least
+from .info import parse_size
+from .tables import make_table, weight_facts
 
 _REPORTED = 20  # unreadable images named at the end
 

@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from recnext.checkpoints.atomic import write_atomically
-from recnext.cli.checks import require_at_least
-from recnext.devices import choose_device
+from recnext.engine.devices import choose_device
 from recnext.errors import RecNextError
-from recnext.reporting import build_report
+from recnext.study.report import build_report
+
+from .checks import require_at_least
 
 
 def run(

@@ -7,24 +7,25 @@ from typing import Any, Optional
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from recnext.cli.checks import SMALLEST_IMAGE, require_at_least, require_folder
-from recnext.cli.segment_tables import demo_table, result_table
-from recnext.cli.training_run import run_training
-from recnext.data.images import UnreadableImageError
-from recnext.devices import choose_device
+from recnext.data.images import Unreadable, UnreadableImageError
+from recnext.data.inputs import find_images
+from recnext.data.video import split_videos
+from recnext.engine.devices import choose_device
+from recnext.engine.processes import joined
 from recnext.errors import RecNextError
-from recnext.prediction import Unreadable, find_images
-from recnext.prediction.video import split_videos
-from recnext.processes import joined
-from recnext.segmentation import load
-from recnext.segmentation.batches import evaluation_loader
-from recnext.segmentation.demo import run_demo
-from recnext.segmentation.evaluation import evaluate, preparation_of
-from recnext.segmentation.folders import open_evaluation
-from recnext.segmentation.output import ImageWriter, write_result, write_video
-from recnext.segmentation.prediction import Segmented, Segmenter
-from recnext.segmentation.settings import SegmentSettings
-from recnext.segmentation.training import train_segmenter
+from recnext.study.demo.segmentation import run_demo
+from recnext.tasks.segmentation import load
+from recnext.tasks.segmentation.batches import evaluation_loader
+from recnext.tasks.segmentation.data import open_evaluation
+from recnext.tasks.segmentation.evaluate import evaluate, preparation_of
+from recnext.tasks.segmentation.job import train_segmenter
+from recnext.tasks.segmentation.output import ImageWriter, write_result, write_video
+from recnext.tasks.segmentation.predict import Segmented, Segmenter
+from recnext.tasks.segmentation.settings import SegmentSettings
+
+from .checks import SMALLEST_IMAGE, require_at_least, require_folder
+from .segment_tables import demo_table, result_table
+from .training_run import run_training
 
 
 def train(data: str, **settings: Any) -> int:

@@ -6,9 +6,9 @@ from typing import Any, Optional
 
 from rich.table import Table
 
-from recnext.published import published
-from recnext.segmentation.demo import SegmentDemo
-from recnext.segmentation.metrics import SegmentationResult
+from recnext.checkpoints.published import published
+from recnext.study.demo.segmentation import SegmentDemo
+from recnext.tasks.segmentation.metrics import SegmentationResult
 
 _SHOWN = 40  # classes shown; per_class.csv has all
 _ADE_CLASSES = 150

@@ -4,11 +4,12 @@ from importlib.util import find_spec
 from typing import Literal, Optional
 
 from recnext.checkpoints import load
-from recnext.cli.checks import require_at_least
-from recnext.cli.info import parse_size
-from recnext.devices import choose_device
+from recnext.deploy.serve.limits import Limits
+from recnext.engine.devices import choose_device
 from recnext.errors import MissingExtraError, RecNextError
-from recnext.serving.limits import Limits
+
+from .checks import require_at_least
+from .info import parse_size
 
 _PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
@@ -66,10 +67,10 @@ def run(
     for package in _PACKAGES:
         if find_spec(package) is None:
             raise MissingExtraError(package, "serve", "recnext serve")
-    from recnext.serving.app import Service
-    from recnext.serving.classifier import ServedClassifier
-    from recnext.serving.logs import configure_logs
-    from recnext.serving.server import hosts_for, is_loopback, listen, serve, url_of
+    from recnext.deploy.serve.app import Service
+    from recnext.deploy.serve.classifier import ServedClassifier
+    from recnext.deploy.serve.logs import configure_logs
+    from recnext.deploy.serve.server import hosts_for, is_loopback, listen, serve, url_of
 
     size = parse_size(image_size) if image_size else None
     target = choose_device(device)

@@ -12,12 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from timm.data import resolve_model_data_config
 from torch import nn
 
-from recnext.backends import forward_for
 from recnext.checkpoints.sources import find_file
-from recnext.prediction.chunks import open_chunks
-from recnext.prediction.embedding import ROWS, Columns, write_table
-from recnext.prediction.parts import Parts
-from recnext.processes import Processes, joined
+from recnext.deploy.optimize import forward_for
+from recnext.engine.processes import Processes, joined
+from recnext.tasks.classification.chunks import open_chunks
+from recnext.tasks.classification.embedding import ROWS, Columns, write_table
+from recnext.tasks.classification.parts import Parts
 
 _REPORTED = 20  # unreadable images named at the end
 

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from recnext.cli.training_run import run_training
-from recnext.training import TrainSettings, train_on_folders
+from recnext.tasks.classification.settings import TrainSettings
+from recnext.tasks.classification.task import train_on_folders
+
+from .training_run import run_training
 
 
 def run(data: str, **settings: Any) -> int:

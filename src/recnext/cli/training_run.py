@@ -7,9 +7,9 @@ from typing import Any
 from accelerate import PartialState
 from rich.console import Console
 
-from recnext.training.failures import DivergedError
-from recnext.training.loop_settings import LoopSettings
-from recnext.training.result import TrainingResult
+from recnext.engine.failures import DivergedError
+from recnext.engine.result import TrainingResult
+from recnext.engine.settings import LoopSettings
 
 from .parser import given_arguments
 

@@ -1,5 +1,6 @@
 """One way of opening images, so that training, evaluation and prediction see the same pixels."""
 
+from dataclasses import dataclass
 from typing import IO, Union
 
 import numpy as np
@@ -10,6 +11,14 @@ from recnext.errors import RecNextError
 
 class UnreadableImageError(RecNextError):
     """An image cannot be opened or decoded; the message says why, in one line."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that could not be read, and why."""
+
+    image: str
+    reason: str
 
 
 def read_image(file: Union[str, IO[bytes]], *, grey: bool = False) -> Image.Image:

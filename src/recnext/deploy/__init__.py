@@ -1,0 +1,1 @@
+"""Fast inference here, files for other runtimes, and the server."""

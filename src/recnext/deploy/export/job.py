@@ -1,0 +1,131 @@
+"""One export: checked before, made beside its place, proved, and put there whole or not at all."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Optional
+
+from torch import nn
+
+from recnext.deploy.optimize.network import first_line
+from recnext.deploy.optimize.trial import interleaved
+from recnext.errors import RecNextError
+
+from .network import exportable, reference_of
+from .proof import compare, norms_left, proof_shapes
+from .report import Exported, Judgement
+from .spec import ExportSpec
+from .targets import FileRunner, Target
+
+Judge = Callable[[FileRunner], Judgement]
+"""Gives accuracy before and after of a file that runs."""
+
+
+def export_to(
+    target: Target,
+    network: nn.Module,
+    spec: ExportSpec,
+    folder: Path,
+    *,
+    threads: Optional[int] = None,
+    judge: Optional[Judge] = None,
+) -> Exported:
+    """Exports a network to one format and proves the file.
+
+    The file and ``<file>.json``, the proof, appear in `folder` together; where the proof fails, neither does, and
+    what was there before stays.
+
+    Args:
+        target: format.
+        network: any image network; it stays as it is.
+        spec: what to make, from `recnext.deploy.export.network.described`.
+        folder: made where missing.
+        threads: CPU threads while it is timed; by default the runtime's choice.
+        judge: measures accuracy.
+
+    Returns:
+        What was made; `problem` says why it was not kept.
+
+    Raises:
+        MissingExtraError: the format's packages are not installed.
+        RecNextError: the format cannot do what the spec asks, or its exporter fails.
+        OSError: the folder cannot be written.
+    """
+    target.require()
+    spec = target.possible(spec)
+    target.check(spec)
+    with beside(folder) as temporary:
+        try:
+            path = target.export(exportable(network), spec, temporary)
+        except RecNextError:
+            raise
+        except OSError as error:
+            if error.errno is None or error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, str(folder)) from error  # of a full disk it names no place
+        except Exception as error:  # exporters raise anything
+            raise RecNextError(f"{target.name} cannot export {spec.name}: {first_line(error)}") from error
+        run = target.load(path, threads=threads)
+        contents = target.contents(path)
+        made = sorted(temporary.iterdir())
+        exported = Exported(
+            target=target.name,
+            path=folder / path.name,
+            precision=spec.precision,
+            size_on_disk=sum(map(_size, made)),
+            contents=contents,
+            norms=norms_left(contents, target.norms),
+            comparisons=tuple(compare(reference_of(network, spec), run, spec, proof_shapes(spec))),
+            versions=target.versions(),
+            header=spec.header(),
+            latency_ms=None if target.unproved else _latency(run, spec),
+            judgement=None if judge is None else judge(run),
+            unproved=target.unproved,
+            others=tuple(folder / item.name for item in made if item != path),
+        )
+        if not exported.problem:
+            report = temporary / f"{path.name}.json"
+            report.write_text(json.dumps(exported.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            for item in (*made, report):
+                _move(item, folder / item.name)
+    return exported
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[Path]:
+    """A temporary folder in `folder`, gone in the end; a folder that was made for it goes too if it stays empty."""
+    if folder.exists() and not folder.is_dir():
+        raise RecNextError(f"{folder} is a file: expected a folder to export into")
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: give another folder, --output", str(folder)) from None
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _move(made: Path, place: Path) -> None:
+    """Puts a file or a folder in place of an older one."""
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    os.replace(made, place)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else sum(_size(item) for item in path.iterdir())
+
+
+def _latency(run: FileRunner, spec: ExportSpec) -> float:
+    x = spec.example(1 if spec.dynamic_batch else None)
+    times = interleaved({"file": lambda: run(x)}, rounds=15, seconds=1.0, calls=1)
+    return 1e3 * times["file"].median

@@ -1,0 +1,185 @@
+"""ONNX, for ONNX Runtime on every platform and device, browsers, TensorRT and others."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+import torch
+from torch import nn
+
+from recnext.deploy.optimize.cache import fingerprint
+from recnext.deploy.optimize.export import OPSET, quiet
+from recnext.deploy.optimize.lowering import lower
+from recnext.errors import RecNextError
+
+from .half import in_precision
+from .preprocess import with_preprocess
+from .spec import ExportSpec
+from .targets import Contents, FileRunner, Port, Target
+from .torch_program import program_of
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSETS = (18, 23)
+"""The first and the last that torch's exporter writes and this package tests."""
+_LAST: dict[str, bytes] = {}
+_SIDES = ("batch", "height", "width")
+
+
+class Onnx(Target):
+    """Written by torch's exporter from torch.export; int8 as QDQ by ONNX Runtime's static quantisation."""
+
+    name = "onnx"
+    runtime = "onnxruntime"
+    suffix = ".onnx"
+    packages = ("onnx", "onnxscript", "onnxruntime")
+    extra = "export"
+    choices = ("opset",)
+    precisions = ("fp32", "fp16", "int8")
+    dynamic = True
+
+    def check(self, spec: ExportSpec) -> None:
+        super().check(spec)
+        first, last = OPSETS
+        if spec.opset is not None and not first <= spec.opset <= last:
+            raise RecNextError(f"opset {spec.opset}: expected {first} to {last}, the ones torch's exporter writes")
+
+    def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:
+        import onnx
+
+        proto = onnx_model(module, spec)
+        path = folder / f"{spec.stem}{self.suffix}"
+        if spec.precision == "int8":
+            from .onnx_int8 import quantised
+
+            proto = quantised(proto, spec, folder)
+        onnx.helper.set_model_props(proto, spec.header())
+        onnx.checker.check_model(proto, full_check=True)
+        path.write_bytes(proto.SerializeToString())
+        return path
+
+    def load(self, path: Path, *, threads: Optional[int] = None) -> FileRunner:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+        try:
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises classes of its own
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise RecNextError(f"{path} cannot be run by ONNX Runtime: {reason}") from None
+        name = session.get_inputs()[0].name
+
+        def run(x: np.ndarray) -> list[np.ndarray]:
+            return list(session.run(None, {name: np.ascontiguousarray(x)}))
+
+        return run
+
+    def contents(self, path: Path) -> Contents:
+        proto = read(path)
+        return Contents(
+            f"ONNX opset {_opset(proto)}, IR {proto.ir_version}",
+            tuple(map(_port, proto.graph.input)),
+            tuple(map(_port, proto.graph.output)),
+            dict(Counter(node.op_type for node in proto.graph.node).most_common()),
+        )
+
+    def header(self, path: Path) -> dict[str, str]:
+        return {item.key: item.value for item in read(path).metadata_props}
+
+
+def onnx_model(module: nn.Module, spec: ExportSpec) -> "onnx.ModelProto":
+    """The network as the spec says, in float32 or float16, without traces of the machine it was made on.
+
+    The last one is kept: OpenVINO's files and int8 start from the same.
+    """
+    import onnx
+
+    asked = replace(spec, precision="fp16" if spec.precision == "fp16" else "fp32", calibration=())
+    key = fingerprint(module, [asked])
+    if key not in _LAST:
+        made = _converted(with_preprocess(in_precision(lower(module), spec), spec), spec)
+        _LAST.clear()
+        _LAST[key] = made.SerializeToString()
+    return onnx.ModelProto.FromString(_LAST[key])
+
+
+def _converted(module: nn.Module, spec: ExportSpec) -> "onnx.ModelProto":
+    wanted = spec.opset or OPSET
+    with quiet():
+        converted = torch.onnx.export(
+            program_of(module, spec),
+            (),
+            dynamo=True,
+            opset_version=wanted,
+            verbose=False,
+            input_names=[spec.input_name],
+            output_names=list(spec.outputs),
+        )
+    assert converted is not None
+    proto = converted.model_proto
+    if _opset(proto) != wanted:
+        raise RecNextError(f"this torch writes opset {_opset(proto)} in place of {wanted}: give another opset")
+    _clean(proto, spec)
+    return proto
+
+
+def read(path: Path) -> "onnx.ModelProto":
+    """A model from a file.
+
+    Raises:
+        RecNextError: it is not ONNX.
+    """
+    import onnx
+
+    try:
+        proto = onnx.load(path)
+    except OSError:
+        raise
+    except Exception:  # protobuf's, and onnx's where weights lie in another file
+        raise RecNextError(f"{path} is not a readable ONNX file: is it whole?") from None
+    if not proto.graph.node:
+        raise RecNextError(f"{path} is not a readable ONNX file: it holds no operation")
+    return proto
+
+
+def _clean(proto: "onnx.ModelProto", spec: ExportSpec) -> None:
+    """Names the free dimensions, and removes the exporter's notes: stack traces with paths of the machine."""
+    sides = proto.graph.input[0].type.tensor_type.shape.dim
+    order = (0, 1, 2) if spec.preprocess else (0, 2, 3)
+    names = {sides[place].dim_param: name for place, name in zip(order, _SIDES, strict=True) if sides[place].dim_param}
+    words = re.compile("|".join(rf"\b{re.escape(old)}\b" for old in names) or "(?!)")  # without names, nothing
+    graph = proto.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        value.ClearField("doc_string")
+        value.ClearField("metadata_props")
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param:
+                side.dim_param = words.sub(lambda match: names[match[0]], side.dim_param)
+    for item in (graph, *graph.node, *graph.initializer):
+        item.ClearField("doc_string")
+        item.ClearField("metadata_props")
+    graph.name = spec.name
+    proto.producer_name = "recnext"
+
+
+def _opset(proto: "onnx.ModelProto") -> int:
+    domains: Iterable[Any] = proto.opset_import
+    return next((int(item.version) for item in domains if item.domain in ("", "ai.onnx")), 0)
+
+
+def _port(value: Any) -> Port:
+    import onnx
+
+    kind = value.type.tensor_type
+    sides = (side.dim_value if side.HasField("dim_value") else None for side in kind.shape.dim)
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name
+    return Port(value.name, dtype, tuple(sides))

@@ -1,0 +1,99 @@
+"""The network behind the server: prepares images, classifies batches, explains one."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from recnext.data import normalise
+from recnext.deploy.optimize import optimize
+from recnext.tasks.classification.predict import ClassScore, class_names_of, prepared_input, top_classes
+
+from .explanation import can_explain, heat_map
+
+
+class ServedClassifier:
+    """A classifier made ready for batches of up to a size.
+
+    Args:
+        network: from `recnext.load`, on the device to compute on.
+        name: what to call it.
+        image_size: height and width in pixels; by default those it was trained at.
+        largest_batch: a power of two; this batch and its halves are compiled for here.
+        backend: of `recnext.optimize`.
+        precision: of `recnext.optimize`.
+        threads: CPU threads; by default torch's.
+
+    Raises:
+        RecNextError: not a classifier of grey or RGB images, or as `recnext.optimize`.
+        MissingExtraError: as `recnext.optimize`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        image_size: Optional[tuple[int, int]] = None,
+        largest_batch: int = 8,
+        backend: str = "auto",
+        precision: str = "auto",
+        threads: Optional[int] = None,
+    ) -> None:
+        self.network = network.eval()
+        self.name = name
+        self.class_names = class_names_of(network)
+        self.preparation, self.channels = prepared_input(network, image_size)
+        self.device = next(network.parameters()).device
+        self._transform = self.preparation.evaluation_transform()
+        example = torch.randn(1, self.channels, *self.preparation.size, device=self.device)
+        self._forward = optimize(network, example, backend=backend, precision=precision, threads=threads)
+        self.explains = can_explain(network)
+        batch = 2
+        with torch.inference_mode():
+            while batch <= largest_batch:
+                self._forward(example.repeat(batch, 1, 1, 1))
+                batch *= 2
+        if self.explains:  # its imports take seconds, which the first request would wait for
+            heat_map(network, example)
+
+    @property
+    def backend(self) -> str:
+        """Backend and precision."""
+        return f"{self._forward.backend} {self._forward.precision}"
+
+    @property
+    def shorter_side(self) -> int:
+        """Pixels that the shorter side of an image is resized to before cropping."""
+        return int(max(self.preparation.size) / self.preparation.crop_pct)
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Resizes and crops to uint8 (channels, H, W)."""
+        return self._transform(image)
+
+    @torch.inference_mode()
+    def logits(self, images: list[Tensor]) -> Sequence[Tensor]:
+        """(classes,) float32 on the CPU for each prepared image."""
+        return self._forward(self._normalised(images)).cpu().unbind()
+
+    def top(self, logits: Tensor, topk: int) -> tuple[ClassScore, ...]:
+        """The likeliest classes of an image's logits."""
+        return top_classes(logits[None], self.class_names, topk)[0]
+
+    def explain(self, image: Tensor, *, label: Optional[int] = None) -> Tensor:
+        """Where a prepared image speaks for a class, by Grad-CAM.
+
+        Args:
+            image: uint8 (channels, H, W).
+            label: index of the class; by default the likeliest.
+
+        Returns:
+            (H, W) float32 in 0..1.
+        """
+        return heat_map(self.network, self._normalised([image]), label=label)
+
+    def _normalised(self, images: list[Tensor]) -> Tensor:
+        preparation = self.preparation
+        return normalise(torch.stack(images), mean=preparation.mean, std=preparation.std, device=self.device)

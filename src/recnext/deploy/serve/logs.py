@@ -1,0 +1,53 @@
+"""Logs as lines of JSON on standard error."""
+
+import json
+import logging
+import logging.config
+from datetime import datetime, timezone
+from typing import Any
+
+LOG = logging.getLogger("recnext.deploy.serve")
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a record: time, level, event and what ``extra={"facts": {...}}`` adds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "facts", {}),
+        }
+        if record.name != LOG.name:
+            line["logger"] = record.name
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def configure_logs(level: str) -> None:
+    """Sends everything that is logged, and Python's warnings, to standard error as JSON.
+
+    Args:
+        level: debug, info, warning or error.
+    """
+    logging.captureWarnings(True)
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"json": {"()": JsonFormatter}},
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+            "root": {"level": "WARNING", "handlers": ["stderr"]},
+            "loggers": {
+                name: {"level": level.upper(), "handlers": ["stderr"], "propagate": False}
+                for name in ("recnext", "uvicorn")
+            },
+        }
+    )
+
+
+def log(event: str, *, level: int = logging.INFO, **facts: Any) -> None:
+    """Writes a line."""
+    LOG.log(level, event, extra={"facts": facts})

@@ -1,0 +1,1 @@
+"""One loop, one run and its folder; it knows no task and no metric."""

@@ -1,0 +1,86 @@
+"""Which settings a resumed run goes on with: its own, but for those that may change and were asked for."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Optional, TypeVar
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from recnext.errors import RecNextError
+
+from .settings import LoopSettings
+
+# These say where and how a run is computed, not what.
+_FREE = ("workers", "device", "save_every", "keep", "tracker", "compile")
+_ALWAYS_NEW = ("output", "resume")
+_LENGTHS = ("epochs", "steps")
+
+Settings = TypeVar("Settings", bound=LoopSettings)
+
+
+def read_settings(kind: type[Settings], stored: Mapping[str, Any], *, source: Path) -> Settings:
+    """Settings from a file.
+
+    Args:
+        kind: their class.
+        stored: plain values, of `to_dict`.
+        source: the file, for errors.
+
+    Raises:
+        RecNextError: a name is unknown, or a value is of the wrong type or out of range.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind)
+    try:
+        values = parser.parse_object(dict(stored)).as_dict()
+    except ArgumentError as error:
+        raise RecNextError(f"{source} does not hold settings of a run: {' '.join(str(error).split())}") from None
+    try:
+        return kind(**values)
+    except RecNextError as error:
+        raise RecNextError(f"{source}: {error}") from None
+
+
+def resumed(now: Settings, stored: Settings, *, given: Optional[Collection[str]] = None) -> tuple[Settings, str]:
+    """The settings to resume with.
+
+    A setting given for the resumed run has to be the run's own, but for what changes no result, and for a greater
+    number of epochs (or steps): the schedule is then that of the longer run, from the next step on.
+
+    Args:
+        now: the resumed run's.
+        stored: those the run was started with.
+        given: names of those in `now` that were asked for; by default all that differ from their defaults.
+
+    Returns:
+        The settings, and a sentence where the run was extended.
+
+    Raises:
+        RecNextError: a setting given contradicts the run's.
+    """
+    wanted, own, defaults = now.to_dict(), stored.to_dict(), type(now)().to_dict()
+    asked = {name for name in wanted if wanted[name] != defaults[name]} if given is None else set(given)
+    merged, note = dict(own), ""
+    for name in (entry.name for entry in fields(now)):
+        if name in _ALWAYS_NEW or (name in _FREE and name in asked):
+            merged[name] = wanted[name]
+        elif name in _LENGTHS and name in asked and own[name] is not None and (wanted[name] or 0) > own[name]:
+            merged[name] = wanted[name]
+            note = f"extended from {own[name]} to {wanted[name]} {name}: the schedule is the longer one's from here on"
+        elif name in asked and not _same(wanted[name], own[name]):
+            raise RecNextError(
+                f"--{name.replace('_', '-')} {wanted[name]} differs from the {own[name]} this run was started with: "
+                "leave it out to resume, or start a new run with another --output"
+            )
+    return type(now)(**{name: _sequence(value) for name, value in merged.items()}), note
+
+
+def _same(wanted: Any, own: Any) -> bool:
+    if isinstance(wanted, dict):  # a run's model_args are resolved: they hold a checkpoint's as well
+        return wanted.items() <= own.items()
+    return bool(wanted == own)
+
+
+def _sequence(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,193 @@
+"""A run's folder: settings, metrics, weights, and the state that lets it go on.
+
+Files: ``config.yaml``, ``recipe.yaml``, ``metrics.jsonl`` (a line an epoch), ``summary.json``, ``best.safetensors``,
+``last.safetensors`` (with ``*_ema.safetensors`` beside them when an average is kept), ``curves.png`` and ``state.pt``,
+with those of epochs before in ``states/`` where they are kept. Each is replaced whole. ``state.pt`` comes last in a
+save and repeats the metrics, so it alone decides where a run stands, whatever moment it was killed at.
+"""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+import yaml
+from torch import Tensor
+
+from recnext.checkpoints.atomic import write_atomically
+from recnext.checkpoints.metadata import CheckpointMetadata, save_checkpoint
+from recnext.errors import RecNextError
+
+from .settings import Resume
+
+REPORT = "diverged.json"  # of a session that ended with a NaN
+Record = dict[str, Any]
+
+
+class RunFolder:
+    """Reads and writes the files of a run.
+
+    Args:
+        path: the folder.
+        writer: False in all processes but the first: they read only.
+    """
+
+    def __init__(self, path: Path, *, writer: bool = True) -> None:
+        self.path = path
+        self.writer = writer
+
+    def open(self, *, resume: Resume) -> bool:
+        """Makes the folder; True when there is a run in it to go on with.
+
+        Args:
+            resume: True wants a run there, False none, "auto" takes either.
+
+        Raises:
+            RecNextError: there is a run or none, against `resume`, or the path is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RecNextError(f"{self.path} is a file: --output expects a folder")
+        started = (self.path / "config.yaml").exists()
+        if started and resume is not True and not self._holds_work():
+            started = False  # of a run that ended before it saved anything
+        if started and not resume:
+            raise RecNextError(
+                f"{self.path} already holds a run: --resume goes on with it, another --output starts a new one"
+            )
+        if resume is True and not started:
+            raise RecNextError(f"{self.path} holds no run to resume: check --output, or leave out --resume")
+        if self.writer:
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / REPORT).unlink(missing_ok=True)
+        return started
+
+    def _holds_work(self) -> bool:
+        return self.has_state() or any(self.path.glob("*.safetensors")) or (self.path / "metrics.jsonl").exists()
+
+    def has_state(self) -> bool:
+        """Whether anything was saved."""
+        return bool(self._states())
+
+    def read_config(self) -> dict[str, Any]:
+        """The content of ``config.yaml``; empty when there is none.
+
+        Raises:
+            RecNextError: the file is damaged.
+        """
+        path = self.path / "config.yaml"
+        if not path.exists():
+            return {}
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise RecNextError(f"{path} is not valid YAML: {error}") from None
+        if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
+            raise RecNextError(f"{path} holds no settings of a run: was it edited?")
+        return content
+
+    def write_config(self, content: Mapping[str, Any]) -> None:
+        """Writes ``config.yaml``."""
+        text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+        self.write_text("config.yaml", text)
+
+    def write_recipe(self, settings: Mapping[str, Any]) -> None:
+        """Writes ``recipe.yaml``: the settings alone, to start a run like this one with ``--config``."""
+        recipe = {key: value for key, value in settings.items() if key not in ("output", "resume")}
+        self.write_text("recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+
+    def write_metrics(self, records: Sequence[Record]) -> None:
+        """Writes ``metrics.jsonl``."""
+        self.write_text("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes ``summary.json``."""
+        self.write_text("summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+
+    def save_weights(self, name: str, weights: Mapping[str, Tensor], metadata: CheckpointMetadata) -> None:
+        """Writes ``NAME.safetensors``."""
+        if self.writer:
+            save_checkpoint(self.path / f"{name}.safetensors", weights, metadata)
+
+    def save_state(self, state: Mapping[str, Any], *, number: Optional[int] = None, keep: int = 1) -> None:
+        """Writes ``state.pt``.
+
+        Args:
+            state: tensors and plain values.
+            number: of the epoch that has ended, with which this state is to be kept beside older ones.
+            keep: how many of these stay.
+        """
+        if not self.writer:
+            return
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        newest = self.path / "state.pt"
+        write_atomically(newest, buffer.getvalue())
+        if number is None or keep == 1:
+            return
+        kept = self.path / "states" / f"epoch_{number:04d}.pt"
+        kept.parent.mkdir(exist_ok=True)
+        kept.unlink(missing_ok=True)
+        try:
+            os.link(newest, kept)
+        except OSError:  # a file system without links
+            shutil.copyfile(newest, kept)
+        for old in sorted(kept.parent.glob("epoch_*.pt"))[:-keep]:
+            with suppress(OSError):
+                old.unlink()
+
+    def _states(self) -> list[Path]:
+        """Saved states, the newest first."""
+        newest = self.path / "state.pt"
+        older = sorted((self.path / "states").glob("epoch_*.pt"), reverse=True)
+        return [newest, *older] if newest.exists() else older
+
+    def load_state(self) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Reads the newest state that is whole: tensors and plain values only, on the CPU.
+
+        Returns:
+            The state, and a line for each that was damaged.
+
+        Raises:
+            RecNextError: all are damaged.
+        """
+        notes: list[str] = []
+        for path in self._states():
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:  # a damaged archive raises nearly anything
+                notes.append(f"{path} is damaged ({type(error).__name__})")
+            else:
+                return state, tuple(f"{note}: going on from {path}" for note in notes)
+        raise RecNextError(f"{notes[0]}: start anew from {self.path / 'last.safetensors'} with --checkpoint")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a file of the folder, whole."""
+        if self.writer:
+            write_atomically(self.path / name, text.encode())
+
+
+def read_records(path: Path) -> list[Record]:
+    """The lines of a run's ``metrics.jsonl``.
+
+    Args:
+        path: the run folder or the file.
+
+    Raises:
+        RecNextError: there is no such file, it is empty or damaged.
+    """
+    file = path / "metrics.jsonl" if path.is_dir() else path
+    if not file.is_file():
+        raise RecNextError(f"{file} does not exist: expected a run folder with an epoch done, or its metrics.jsonl")
+    try:
+        records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise RecNextError(f"{file} is not JSON, a line a record: {error}") from None
+    needed = {"epoch", "step", "train_loss", "images_per_second"}
+    if not records or not all(isinstance(record, dict) and needed <= record.keys() for record in records):
+        raise RecNextError(f"{file} holds no records of a run: expected {', '.join(sorted(needed))} in each line")
+    return records

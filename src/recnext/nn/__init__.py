@@ -1,0 +1,1 @@
+"""The networks and their parts: all that `import recnext` needs."""

@@ -1,0 +1,279 @@
+"""Blocks of the MLLA networks: the patch embedding and the block with a gated, recursive token mixer."""
+
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from timm.layers import DropPath, Mlp
+from torch import Tensor
+
+from recnext.nn.mixers import RecConv2d
+from recnext.nn.mixers.linear_attention import attend
+from recnext.nn.mixers.variants import TransposedRecConv2d
+
+
+def rotations(height: int, width: int, dim: int, like: Tensor) -> Tensor:
+    """Cosine and sine of the rotary angles, (height, width, dim // 2, 2), on the device of `like`.
+
+    The first dim // 4 angles turn with the row, the others with the column, by theta_k = 10000^(-k / (dim // 4)).
+    """
+    steps = dim // 4
+    theta = torch.arange(steps, device=like.device, dtype=torch.float32) / steps
+    theta = torch.exp(theta * -9.210340371976184)  # -ln 10000
+    rows = torch.arange(height, device=like.device, dtype=torch.float32)[:, None] * theta
+    columns = torch.arange(width, device=like.device, dtype=torch.float32)[:, None] * theta
+    angles = torch.cat(
+        [rows[:, None, :].expand(height, width, steps), columns[None, :, :].expand(height, width, steps)], -1
+    )
+    return torch.stack([angles.cos(), angles.sin()], -1)
+
+
+def rotations_for(buffer: Tensor, height: int, width: int) -> Tensor:
+    """The rotations for any map: a corner of the stored ones, or, for larger maps, computed anew."""
+    symbolic = False
+    if not torch.jit.is_scripting():  # to compare the sizes of an exported program would fix them
+        symbolic = not (isinstance(height, int) and isinstance(width, int))
+    if not symbolic and height <= buffer.shape[0] and width <= buffer.shape[1]:
+        return buffer[:height, :width]
+    return rotations(height, width, 2 * buffer.shape[2], buffer).to(buffer.dtype)
+
+
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """Turns adjacent channel pairs of (N, C, H, W) by the angles of (H, W, C / 2, 2)."""
+    cos, sin = turn.permute(3, 2, 0, 1).unbind(0)  # each (C / 2, H, W)
+    even, odd = x.unflatten(1, (-1, 2)).unbind(2)
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], 2).flatten(1, 2)
+
+
+def rotary_attend(q: Tensor, k: Tensor, v: Tensor, turns: Tensor, num_heads: int) -> Tensor:
+    """Linear attention (elu + 1) with rotated features in the numerator, in float32 or above.
+
+    Args:
+        q: queries (N, C, H, W) before the feature map; heads are contiguous groups of channels.
+        k: keys, likewise.
+        v: values, likewise.
+        turns: stored rotations (rows, columns, C / 2, 2) of any extent.
+        num_heads: heads.
+
+    Returns:
+        (N, C, H, W) in the dtype of v.
+    """
+    if torch.jit.is_scripting():
+        return _rotary_attend(q, k, v, turns, num_heads)
+    if torch.is_autocast_enabled(v.device.type):
+        with torch.autocast(v.device.type, enabled=False):
+            return _rotary_attend(q, k, v, turns, num_heads)
+    return _rotary_attend(q, k, v, turns, num_heads)
+
+
+def _rotary_attend(q: Tensor, k: Tensor, v: Tensor, turns: Tensor, num_heads: int, eps: float = 1e-6) -> Tensor:
+    dtype = torch.promote_types(v.dtype, torch.float32)
+    q, k = F.elu(q.to(dtype)) + 1, F.elu(k.to(dtype)) + 1
+    turn = rotations_for(turns, v.shape[2], v.shape[3]).to(dtype)
+    q_turned = rotate(q, turn).flatten(2).unflatten(1, (num_heads, -1))  # (N, heads, d, n)
+    k_turned = rotate(k, turn).flatten(2).unflatten(1, (num_heads, -1))
+    q = q.flatten(2).unflatten(1, (num_heads, -1))
+    k = k.flatten(2).unflatten(1, (num_heads, -1))
+    values = v.to(dtype).flatten(2).unflatten(1, (num_heads, -1))
+    state = values @ k_turned.transpose(-2, -1) / q.shape[-1]  # (N, heads, d, d): linear in the positions
+    mixed = (state @ q_turned) / (k.mean(-1, keepdim=True).transpose(-2, -1) @ q + eps)
+    return mixed.reshape(v.shape).to(v.dtype)
+
+
+# One node each for torch.fx: which rotations serve, and the order of multiplication, depend on the size.
+torch.fx.wrap("rotary_attend")
+torch.fx.wrap("attend")
+
+
+class Rotary(nn.Module):
+    """Holder of the rotations of one resolution, as the published weights store them."""
+
+    rotations: Tensor
+
+    def __init__(self, dim: int, resolution: tuple[int, int], *, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        like = torch.empty(0, device=device, dtype=dtype)
+        self.register_buffer("rotations", rotations(*resolution, dim, like).to(like.dtype))
+
+
+class BiasedAttention(nn.Module):
+    """Linear attention, kernel elu + 1, values the input itself, from biased convolutions without norms.
+
+    Shape: (N, C, H, W) to (N, C, H, W).
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qk = nn.Conv2d(dim, 2 * dim, 1, groups=2, device=device, dtype=dtype)
+        self.pe = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k = self.qk(x).flatten(2).unflatten(1, (2, self.num_heads, -1)).unbind(1)  # (N, heads, d, n)
+        v = x.flatten(2).unflatten(1, (self.num_heads, -1))
+        return attend(q, k, v, "elu", True).reshape(x.shape) + self.pe(x)
+
+
+class RotaryAttention(nn.Module):
+    """BiasedAttention whose numerator sees rotated queries and keys; the normaliser sees plain ones.
+
+    Shape: (N, C, H, W) to (N, C, H, W).
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, resolution: tuple[int, int], *, device: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qk = nn.Conv2d(dim, 2 * dim, 1, groups=2, device=device, dtype=dtype)
+        self.lepe = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, device=device, dtype=dtype)
+        self.rope = Rotary(dim, resolution, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k = self.qk(x).chunk(2, 1)
+        return rotary_attend(q, k, x, self.rope.rotations, self.num_heads) + self.lepe(x)
+
+
+class RecAttn(nn.Module):
+    """Recursive attention with biased convolutions: conv(x + nearest(attention(down(x)))).
+
+    Shape: (N, C, H, W) to (N, C, H, W).
+    """
+
+    def __init__(self, dim: int, attention: nn.Module, *, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        depthwise: dict[str, Any] = {"padding": 2, "groups": dim, "device": device, "dtype": dtype}
+        self.down = nn.Sequential(nn.Conv2d(dim, dim, 5, stride=2, **depthwise), attention)
+        self.conv = nn.Conv2d(dim, dim, 5, **depthwise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x + F.interpolate(self.down(x), size=x.shape[-2:], mode="nearest"))
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch norm and optionally ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        act: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            kernel_size // 2,
+            bias=False,
+            device=device,
+            dtype=dtype,
+        )
+        self.norm = nn.BatchNorm2d(out_channels, device=device, dtype=dtype)
+        self.act = nn.ReLU() if act else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.conv(x)))
+
+
+class PatchEmbed(nn.Module):
+    """Convolutional patch embedding: (N, in_chans, H, W) to (N, dim, H / 4, W / 4), rounded up."""
+
+    def __init__(self, in_chans: int, dim: int, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        half = dim // 2
+        self.conv1 = ConvNorm(in_chans, half, 3, 2, act=True, **dd)
+        self.conv2 = nn.Sequential(ConvNorm(half, half, 3, act=True, **dd), ConvNorm(half, half, 3, **dd))
+        self.conv3 = nn.Sequential(ConvNorm(half, 4 * dim, 3, 2, act=True, **dd), ConvNorm(4 * dim, dim, 1, **dd))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        return self.conv3(x + self.conv2(x))
+
+
+AGGREGATIONS = ("recconv_nearest", "recconv_transposed", "recattn", "recattn_rope")
+
+
+def make_mixer(
+    aggregation: str, dim: int, *, level: int, num_heads: int, resolution: tuple[int, int], dd: dict[str, Any]
+) -> nn.Module:
+    """The token mixer of a block: `dim` hidden channels on maps that are `resolution` at build."""
+    if aggregation == "recconv_nearest":
+        return RecConv2d(dim, 5, level=level, mode="nearest", **dd)
+    if aggregation == "recconv_transposed":
+        return TransposedRecConv2d(dim, 5, level=level, **dd)
+    if aggregation == "recattn":
+        return RecAttn(dim, BiasedAttention(dim, num_heads, **dd), **dd)
+    return RecAttn(dim, RotaryAttention(dim, num_heads, halved(resolution), **dd), **dd)
+
+
+def halved(resolution: tuple[int, int]) -> tuple[int, int]:
+    """Height and width after a stride of 2."""
+    return -(-resolution[0] // 2), -(-resolution[1] // 2)
+
+
+class MllaBlock(nn.Module):
+    """Positional conv, gated recursive mixer, positional conv, MLP.
+
+    The gated mixer is the Mamba-like linear attention of arXiv 2405.16605 with a recursion in its place
+    (arXiv 2412.19628): out(act(g) * mixer(c)), where g and c are two halves of one projection.
+
+    Args:
+        dim: channels C of the block.
+        aggregation: the mixer, one of AGGREGATIONS.
+        level: of RecConv.
+        num_heads: of the attention.
+        resolution: of the block's maps at build.
+        drop_path: rate of the two residual branches.
+        downsample: the input has C / 2 channels and twice the resolution.
+        device: where the weights live.
+        dtype: of the weights.
+
+    Shape:
+        (N, C, H, W) to (N, C, H, W); a downsample takes (N, C / 2, 2 H, 2 W).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        aggregation: str,
+        level: int,
+        num_heads: int,
+        resolution: tuple[int, int],
+        drop_path: float = 0.0,
+        downsample: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.residual = not downsample
+        conv = aggregation.startswith("recconv")
+        in_dim, stride = (dim // 2, 2) if downsample else (dim, 1)
+        hidden = int(2.5 * dim) // 2 if conv else dim
+        self.cpe1 = nn.Conv2d(in_dim, dim, 5, stride, 2, groups=in_dim, **dd)
+        self.norm1 = nn.LayerNorm(dim, **dd)
+        self.i_proj = nn.Linear(dim, 2 * hidden, **dd)
+        self.o_proj = nn.Conv2d(hidden, dim, 1, **dd)
+        self.act = nn.GELU() if conv else nn.SiLU()
+        self.agg = make_mixer(aggregation, hidden, level=level, num_heads=num_heads, resolution=resolution, dd=dd)
+        self.cpe2 = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, **dd)
+        self.norm2 = nn.LayerNorm(dim, **dd)
+        self.mlp = Mlp(dim, 4 * dim, act_layer=nn.GELU, **dd)
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.cpe1(x) if self.residual else self.cpe1(x)
+        hidden = self.i_proj(self.norm1(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        gate, content = hidden.chunk(2, 1)
+        x = x + self.drop_path(self.o_proj(self.act(gate) * self.agg(content)))
+        x = x + self.cpe2(x)
+        return x + self.drop_path(self.mlp(self.norm2(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2))

@@ -1,0 +1,120 @@
+"""RecConv's laws beside what is measured, and beside a plain convolution of the same receptive field.
+
+With kernel k, c channels and l levels: receptive field k·2^l, parameters (l + 2)·k²·c and at most 5/3 of the MACs
+of one k x k depthwise convolution; a plain depthwise convolution of that receptive field needs 4^l times both.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from recnext.nn.mixers.recconv import RecConv2d
+
+from .cost import count_macs, count_parameters
+from .receptive_field import (
+    averaging,
+    exact_receptive_field,
+    influence,
+    nominal_receptive_field,
+    support,
+    weight_within,
+)
+
+
+def recconv_parameters(kernel_size: int, *, level: int, channels: int) -> int:
+    """(level + 2)·k²·c, without biases; at level 0 that counts a `down` nothing uses."""
+    return (level + 2) * kernel_size**2 * channels
+
+
+def macs_ratio(level: int) -> Fraction:
+    """MACs of RecConv over those of its finest convolution, exact for sides that are multiples of 2**level.
+
+    Level i has two convolutions on 4^-i of the pixels: 1 + 2 (1/4 + ... + 1/4^l) = 1 + 2/3 (1 - 4^-l) < 5/3.
+    """
+    return 1 + Fraction(2, 3) * (1 - Fraction(1, 4**level))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Parameters, MACs of one forward pass, and seconds where they were measured."""
+
+    parameters: int
+    macs: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """One number of levels: what the laws say and what was measured.
+
+    Attributes:
+        level: number of halvings l.
+        receptive_field: k·2^l, in pixels.
+        support: pixels in a row that have any influence on one output pixel, measured by gradients.
+        within: share of the influence within k·2^l, for averaging kernels, measured by gradients.
+        recconv: cost of RecConv2d.
+        plain: cost of a depthwise convolution with a kernel of k·2^l.
+    """
+
+    level: int
+    receptive_field: int
+    support: int
+    within: float
+    recconv: Cost
+    plain: Cost
+
+
+def plain_convolution(channels: int, kernel_size: int) -> nn.Module:
+    """A depthwise convolution without bias, (N, C, H, W) to the same shape for odd and even kernels."""
+    before, after = (kernel_size - 1) // 2, kernel_size // 2
+    return nn.Sequential(
+        nn.ZeroPad2d((before, after, before, after)),
+        nn.Conv2d(channels, channels, kernel_size, groups=channels, bias=False),
+    )
+
+
+def measured_field(kernel_size: int, *, level: int, mode: str) -> tuple[int, float]:
+    """(support, share within k·2^l) of RecConv2d by gradients, over all positions in a cell of 2**level."""
+    cell = 2**level
+    size = -(-(exact_receptive_field(kernel_size, level=level, mode=mode) + 4 * cell) // cell) * cell
+    mixer = averaging(RecConv2d(1, kernel_size, level=level, mode=mode))
+    widest, total = 0, torch.zeros(size, size, dtype=torch.double)
+    weights: Tensor
+    for weights in influence(mixer, size=size, period=cell):
+        widest = max(widest, support(weights))
+        total += weights
+    return widest, weight_within(total, width=nominal_receptive_field(kernel_size, level=level))
+
+
+def law(
+    level: int,
+    *,
+    kernel_size: int = 5,
+    channels: int = 48,
+    size: int = 64,
+    mode: str = "bilinear",
+    seconds: tuple[float, float] | None = None,
+) -> Law:
+    """Counts and measures one number of levels.
+
+    Args:
+        level: number of halvings.
+        kernel_size: k, odd.
+        channels: of the map.
+        size: side of the map in pixels.
+        mode: "bilinear" or "nearest".
+        seconds: times of RecConv and of the plain convolution, where they were measured.
+    """
+    reach = nominal_receptive_field(kernel_size, level=level)
+    widest, within = measured_field(kernel_size, level=level, mode=mode)
+    shape = (1, channels, size, size)
+    with torch.device("meta"):
+        mixers = (RecConv2d(channels, kernel_size, level=level, mode=mode), plain_convolution(channels, reach))
+    times = seconds or (None, None)
+    recconv, plain = (
+        Cost(parameters=count_parameters(mixer), macs=count_macs(mixer, shape), seconds=time)
+        for mixer, time in zip(mixers, times, strict=True)
+    )
+    return Law(level=level, receptive_field=reach, support=widest, within=within, recconv=recconv, plain=plain)

@@ -1,0 +1,1 @@
+"""Classification, detection and segmentation: the same files in each."""

@@ -1,0 +1,77 @@
+"""Everything a segmentation run can be told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from recnext.engine.settings import LoopSettings, Schedule, require
+from recnext.errors import RecNextError
+
+from .losses import Normalisation
+
+_DECIDED_ELSEWHERE = {"num_classes", "in_chans", "features_only", "out_indices", "pretrained", "checkpoint"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentSettings(LoopSettings):
+    """Settings of a segmentation run; the defaults are for fine-tuning on a few hundred images.
+
+    Args:
+        model: timm name of the backbone, a RecNeXt.
+        model_args: further constructor arguments of the backbone as JSON, e.g. '{"drop_path_rate": 0.1}'.
+        pretrained: start the backbone from the published ImageNet weights, downloaded when not cached.
+        checkpoint: start from these weights, those of a classifier or of a segmenter, whose last layer is made anew
+            where the number of classes differs: a file, a run folder or a hub id.
+        num_classes: as many as expected; needed where no classes.txt names the classes.
+        neck_channels: width of the feature pyramid.
+        head_channels: width of the head.
+        dropout: share of the head's channels dropped.
+        image_size: side of the square crops, and in evaluation the shorter side, the longer at most four times it.
+        scale: range of the random factor on that size.
+        cat_max_ratio: largest share of a crop that one class may take, in ten tries.
+        hflip: probability of a horizontal flip; 0 where left and right differ.
+        photometric: change brightness, contrast, saturation and hue.
+        loss: valid divides by the pixels with a label, all by all pixels, as published.
+    """
+
+    model: str = "recnext_m3"
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
+    checkpoint: Optional[str] = None
+    num_classes: Optional[int] = None
+    neck_channels: int = 256
+    head_channels: int = 128
+    dropout: float = 0.1
+    image_size: int = 512
+    scale: tuple[float, float] = (0.5, 2.0)
+    cat_max_ratio: float = 0.75
+    hflip: float = 0.5
+    photometric: bool = True
+    loss: Normalisation = "valid"
+
+    epochs: int = 40
+    batch_size: int = 8
+    base_lr: float = 2e-4
+    base_batch: int = 16
+    min_lr: float = 1e-6
+    schedule: Schedule = "poly"
+    weight_decay: float = 0.05
+    decay_all: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "image_size", self.image_size >= 32, "at least 32 pixels")
+        require(self, "scale", 0 < self.scale[0] <= self.scale[1] < 100, "two rising factors above 0")
+        require(self, "cat_max_ratio", 0 < self.cat_max_ratio <= 1, "a share above 0, at most 1")
+        require(self, "hflip", 0 <= self.hflip <= 1, "from 0 to 1")
+        require(self, "dropout", 0 <= self.dropout < 1, "from 0 to below 1")
+        for name in ("neck_channels", "head_channels"):
+            require(self, name, getattr(self, name) >= 1, "a positive integer")
+        require(self, "num_classes", self.num_classes is None or self.num_classes >= 2, "at least 2")
+        for name in sorted(_DECIDED_ELSEWHERE & self.model_args.keys()):
+            raise RecNextError(f"--model-args may not hold {name}: the data and other flags decide it; leave it out")
+
+    @property
+    def default_folder(self) -> str:
+        """Name of the run folder where none is given."""
+        return f"segment_{self.model.partition('.')[0]}"

@@ -1,0 +1,53 @@
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+
+from recnext.checkpoints import load
+from recnext.deploy.export import Exported, described, export_to, target
+
+NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> torch.nn.Module:
+    """A classifier of seven named classes, whose norms are not the identity."""
+    torch.manual_seed(0)
+    model = load("test_recnext_m", num_classes=7)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.8, 1.2)  # type: ignore[union-attr]
+    model.pretrained_cfg = {**model.pretrained_cfg, "label_names": NAMES}  # type: ignore[dict-item]
+    return model
+
+
+@pytest.fixture(scope="session")
+def exports(tiny: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exported]:
+    """The tiny classifier in the formats that run anywhere: any batch and size, and of pixels with a fixed size."""
+    folder: Path = tmp_path_factory.mktemp("exports")
+    spec = described(tiny, size=(64, 64), name="tiny")
+    pixels = replace(spec, name="pixels", preprocess=True, dynamic_batch=False, dynamic_size=False, batch=2)
+    pixels = replace(pixels, outputs=("probabilities",), precision="fp16")
+    made = {name: export_to(target(name), tiny, spec, folder, threads=1) for name in ("onnx", "openvino", "torch")}
+    made["pixels"] = export_to(target("onnx"), tiny, pixels, folder, threads=1)
+    return made
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the demo's network after a few epochs in `run`, and the digits in `data`."""
+    from rich.console import Console
+
+    from recnext.study.demo.classification import demo_settings
+    from recnext.study.demo.digits import CLASS_NAMES, Digits, write_folders
+    from recnext.tasks.classification.data import Splits
+    from recnext.tasks.classification.task import train_classifier
+
+    folder = tmp_path_factory.mktemp("digits")
+    write_folders(folder / "data")
+    splits = Splits(Digits("train"), Digits("val"), CLASS_NAMES, "digits")
+    train_classifier(demo_settings(folder / "run", epochs=3), splits=splits, console=Console(file=StringIO()))
+    return folder

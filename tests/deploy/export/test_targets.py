@@ -1,0 +1,152 @@
+import json
+import tempfile
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from recnext.checkpoints import load
+from recnext.deploy.export import described, export_to, target
+from recnext.errors import RecNextError
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "torch", "pixels"])
+def test_the_proof_passes_and_lies_beside_the_file(exports, name):
+    made = exports[name]
+    assert made.problem == ""
+    assert made.norms == 0
+    assert made.path.is_file()
+    report = json.loads(made.path.with_name(f"{made.path.name}.json").read_text())
+    assert report["passed"] is True
+    assert report["versions"]["torch"]
+    assert report["size_on_disk"] == made.size_on_disk >= made.path.stat().st_size
+    limit = 5e-3 if name == "pixels" else 1e-4
+    assert 0 < max(row["relative"] for row in report["comparisons"]) < limit
+    assert all(row["agreement"] == 1 for row in report["comparisons"])
+    assert {path.name for path in made.path.parent.iterdir() if path.name.startswith(".")} == set()
+
+
+def test_dynamic_files_were_compared_on_four_inputs(exports):
+    for name in ("onnx", "openvino"):
+        assert [row.shape for row in exports[name].comparisons] == [
+            (1, 3, 64, 64),
+            (3, 3, 64, 64),
+            (1, 3, 96, 64),
+            (3, 3, 65, 73),
+        ]
+        assert exports[name].contents.inputs[0].shape == (None, 3, None, None)
+    assert exports["torch"].contents.inputs[0].shape == (None, 3, 64, 64)  # maps of one pixel: see TorchProgram
+    assert exports["pixels"].contents.inputs[0].shape == (2, 64, 64, 3)
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "torch"])
+def test_names_and_classes_travel_in_the_file(exports, name):
+    made = exports[name]
+    header = target(name).header(made.path)
+    assert json.loads(header["recnext.class_names"])[0] == "ant"
+    assert json.loads(header["recnext.input_size"]) == [3, 64, 64]
+    assert header["recnext.model"] == "tiny"
+    if name != "torch":
+        assert [port.name for port in made.contents.inputs + made.contents.outputs] == ["image", "logits"]
+
+
+def test_the_onnx_file_is_clean(exports):
+    """A valid program of the asked opset that says nothing of the machine it was made on."""
+    model = onnx.load(exports["onnx"].path)
+    onnx.checker.check_model(model, full_check=True)
+    assert [(item.domain, item.version) for item in model.opset_import] == [("", 20)]
+    sides = [side.dim_param for side in model.graph.input[0].type.tensor_type.shape.dim]
+    assert sides == ["batch", "", "height", "width"]
+    assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
+    assert b".py" not in model.SerializeToString()
+    assert "BatchNormalization" not in exports["onnx"].contents.operators
+
+
+def test_pixels_in_probabilities_out(exports, tiny):
+    """Oracle: the network on images that recnext.data.normalise prepared."""
+    from recnext.data import normalise
+
+    pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    spec = described(tiny, size=(64, 64))
+    with torch.no_grad():
+        images = normalise(pixels, mean=spec.mean, std=spec.std, device=torch.device("cpu"))
+        expected = tiny(images).softmax(1).numpy()
+    run = target("onnx").load(exports["pixels"].path)
+    np.testing.assert_allclose(run(pixels.permute(0, 2, 3, 1).numpy())[0], expected, atol=1e-3)
+
+
+def test_torchscript(tiny, tmp_path):
+    made = export_to(target("torchscript"), tiny, described(tiny, size=(64, 64)), tmp_path, threads=1)
+    assert made.problem == ""
+    assert made.path.suffix == ".pt"
+    assert made.contents.operators["_convolution"] > 10
+    assert [port.name for port in made.contents.outputs] == ["logits"]
+
+
+def test_a_backbone_gives_its_maps(tmp_path):
+    """Of the A series, so that the attention is exported too."""
+    model = load("test_recnext_a", features_only=True)
+    spec = described(model, size=(96, 96), opset=18)
+    made = export_to(target("onnx"), model, spec, tmp_path, threads=1)
+    assert made.problem == ""
+    assert made.contents.format == "ONNX opset 18, IR 10"
+    assert [port.name for port in made.contents.outputs] == [f"features_{i}" for i in range(4)]
+    assert all(row.agreement is None for row in made.comparisons)
+
+
+class Wrong(type(target("torch"))):
+    """A format whose files compute something else."""
+
+    def load(self, path, *, threads=None):
+        run = super().load(path, threads=threads)
+        return lambda x: [output + 0.1 for output in run(x)]
+
+
+class Broken(type(target("torch"))):
+    """A format whose exporter fails after it wrote something."""
+
+    def export(self, module, spec, folder):
+        (folder / "half.pt2").write_bytes(b"x")
+        raise RuntimeError("no such operator: frobnicate\nmore")
+
+
+def test_a_file_that_is_wrong_or_failed_leaves_nothing(tiny, tmp_path):
+    spec = described(tiny, size=(64, 64), dynamic_batch=False, dynamic_size=False)
+    old = tmp_path / f"{spec.stem}.pt2"
+    old.write_bytes(b"an older file")
+    made = export_to(Wrong(), tiny, spec, tmp_path)
+    assert "of their spread, over 1e-04" in made.problem
+    with pytest.raises(RecNextError, match=r"torch cannot export test_recnext_m: no such operator: frobnicate$"):
+        export_to(Broken(), tiny, spec, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [old.name]
+    assert old.read_bytes() == b"an older file"
+    with pytest.raises(RecNextError, match="frobnicate"):
+        export_to(Broken(), tiny, spec, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(RecNextError, match="is a file: expected a folder"):
+        export_to(target("torch"), tiny, spec, old)
+
+
+class Full(type(target("torch"))):
+    """A format on a disk that is full."""
+
+    def export(self, module, spec, folder):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_is_named_and_left_clean(tiny, tmp_path):
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        export_to(Full(), tiny, described(tiny, size=(64, 64)), tmp_path / "out")
+    assert caught.value.filename == str(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tiny, tmp_path, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(OSError, match="Permission denied: give another folder, --output") as caught:
+        export_to(target("torch"), tiny, described(tiny, size=(64, 64)), tmp_path)
+    assert caught.value.filename == str(tmp_path)

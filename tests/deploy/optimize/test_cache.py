@@ -1,0 +1,78 @@
+"""Files of compiled networks: whole or absent, and never a failure of the caller."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from recnext.deploy.optimize import cache as cache_module
+from recnext.deploy.optimize.cache import Cache, cache_folder, fingerprint
+
+
+def test_what_was_written_is_read(tmp_path):
+    Cache("key", tmp_path).write("name", {"a": b"12", "b": b""})
+    assert Cache("key", tmp_path).read("name") == {"a": b"12", "b": b""}
+    assert Cache("other", tmp_path).read("name") is None
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-3], lambda data: data[:40] + b"x" + data[41:], lambda _: b""])
+def test_a_damaged_file_is_dropped_with_one_line(tmp_path, caplog, damage):
+    stored = Cache("key", tmp_path)
+    stored.write("name", {"a": bytes(100)})
+    path = tmp_path / "key" / "name"
+    path.write_bytes(damage(path.read_bytes()))
+    assert stored.read("name") is None
+    assert not path.exists()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "damaged" in caplog.text
+
+
+def test_a_folder_that_cannot_be_made_costs_one_line(tmp_path, caplog):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    Cache("key", blocked).write("name", {"a": b"1"})
+    assert len(caplog.records) == 1
+    assert "cannot keep" in caplog.text
+
+
+def test_the_least_recently_used_files_go_beyond_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "LIMIT", 2500)
+    for age, name in enumerate(("old", "middle", "new")):
+        Cache("key", tmp_path).write(name, {"a": bytes(900)})
+        path = tmp_path / "key" / name
+        os.utime(path, (1000 + age, 1000 + age))
+    Cache("key", tmp_path).write("newest", {"a": bytes(900)})
+    assert sorted(path.name for path in (tmp_path / "key").iterdir()) == ["new", "newest"]
+
+
+def test_the_folder_is_chosen_by_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("RECNEXT_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("RECNEXT_CACHE", "off")
+    assert cache_folder() is None
+    monkeypatch.delenv("RECNEXT_CACHE")
+    for platform, variable, expected in (
+        ("linux", "XDG_CACHE_HOME", tmp_path / "recnext"),
+        ("win32", "LOCALAPPDATA", tmp_path / "recnext" / "Cache"),
+    ):
+        monkeypatch.setattr(cache_module.sys, "platform", platform)
+        monkeypatch.setenv(variable, str(tmp_path))
+        assert cache_folder() == expected
+    monkeypatch.setattr(cache_module.sys, "platform", "darwin")
+    assert cache_folder() == Path.home() / "Library" / "Caches" / "recnext"
+
+
+def test_fingerprints_tell_weights_layers_and_details_apart():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    other = nn.Sequential(model[0], nn.GELU())
+    first = fingerprint(model, ["torch 1"])
+    assert fingerprint(model, ["torch 1"]) == first
+    assert fingerprint(model, ["torch 2"]) != first
+    assert fingerprint(other, ["torch 1"]) != first
+    with torch.no_grad():
+        model[0].weight[0, 0, 0, 0] += 1e-6
+    assert fingerprint(model, ["torch 1"]) != first

@@ -1,0 +1,74 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deploy.serve.pictures import SVG, bomb, encoded
+from recnext.data.images import read_image
+from recnext.deploy.serve.decoding import decode
+from recnext.deploy.serve.limits import FORMATS, Limits, RefusedError
+from recnext.errors import RecNextError
+
+LIMITS = Limits(megapixels=1)
+
+
+def refused(data: bytes, *, shorter_side: int = 32, limits: Limits = LIMITS) -> tuple[int, str]:
+    with pytest.raises(RefusedError) as caught:
+        decode(data, limits=limits, shorter_side=shorter_side)
+    return int(caught.value.status), caught.value.reason
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_pixels_are_those_of_the_other_commands(kind):
+    data = encoded(kind)
+    upload = decode(data, limits=LIMITS, shorter_side=32)
+    assert upload.format == kind
+    assert np.array_equal(np.asarray(upload.image), np.asarray(read_image(io.BytesIO(data))))
+
+
+def test_photos_are_turned_upright_and_grey_networks_get_grey():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    upload = decode(encoded("JPEG", 40, 30, exif=exif), limits=LIMITS, shorter_side=32, grey=True)
+    assert (upload.image.size, upload.image.mode) == ((30, 40), "L")
+
+
+@pytest.mark.parametrize("data", [SVG, b"hello", b"%PDF-1.4", b"\0" * 100, encoded("TIFF"), encoded("PPM")])
+def test_other_formats(data):
+    status, reason = refused(data)
+    assert status == 415
+    assert "expected JPEG, PNG, WEBP, GIF, BMP" in reason
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_truncated(kind):
+    data = encoded(kind)
+    status, reason = refused(data[: len(data) * 2 // 3])
+    assert status == 422
+    assert reason.startswith("the image is damaged: ")
+
+
+def test_empty():
+    assert refused(b"") == (422, "the upload is empty: expected an image")
+
+
+def test_decompression_bombs_are_refused_by_their_header():
+    small = bomb(20_000, 20_000)  # 400 megapixels, above Pillow's own bound
+    assert len(small) < 60_000
+    assert refused(small, limits=Limits())[0] == 413
+    status, reason = refused(bomb(1200, 1000))
+    assert (status, reason) == (413, "1200x1000 is more than 1 megapixels")
+    assert decode(bomb(1000, 1000), limits=LIMITS, shorter_side=32).image.size == (1000, 1000)
+
+
+def test_a_long_line_is_refused_before_resizing_makes_it_a_bomb():
+    """Brought to 32 pixels in height it would have 32 * 32 * 2000 = 2 megapixels."""
+    status, reason = refused(bomb(2000, 1))
+    assert (status, reason) == (413, "2000x1, resized to 32 pixels on its shorter side, is more than 1 megapixels")
+    assert decode(bomb(900, 1), limits=LIMITS, shorter_side=32).image.size == (900, 1)
+
+
+def test_limits_are_positive():
+    with pytest.raises(RecNextError, match=r"limits\.queue=0 must be above 0"):
+        Limits(queue=0)

@@ -1,0 +1,233 @@
+"""Each way a run can fail: one clear line, and the last good save stays."""
+
+import errno
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine.processes import finish, start
+from engine.runs import settings
+from recnext.checkpoints import load, save
+from recnext.engine.accelerator import make_accelerator
+from recnext.errors import MissingExtraError, RecNextError
+from recnext.tasks.classification.settings import TrainSettings
+from recnext.tasks.classification.task import ClassificationTask, train_on_folders
+
+
+def diverging_in(monkeypatch, step):
+    original, calls = ClassificationTask.loss, []
+
+    def diverging(self, model, batch, *, device):
+        calls.append(batch.names)
+        loss = original(self, model, batch, device=device)
+        return loss * float("nan") if len(calls) == step else loss
+
+    monkeypatch.setattr(ClassificationTask, "loss", diverging)
+    return calls
+
+
+def test_nan_stops_before_the_step_keeps_the_last_epoch_and_names_the_images(train, tmp_path, monkeypatch):
+    calls = diverging_in(monkeypatch, 7)
+    with pytest.raises(RecNextError, match=r"the loss is nan in epoch 2, step 2: stopped before that step.*keeps"):
+        train(tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert (state["epoch"], state["step"]) == (1, 0)
+    assert all(torch.isfinite(value).all() for value in load_file(tmp_path / "run" / "last.safetensors").values())
+    report = json.loads((tmp_path / "run" / "diverged.json").read_text())
+    assert report == {"epoch": 1, "step": 1, "batches": [{"process": 0, "loss": "nan", "files": list(calls[-1])}]}
+    assert all(os.path.exists(name) for name in calls[-1])
+    monkeypatch.undo()
+    train(tmp_path / "run", resume=True)
+    assert not (tmp_path / "run" / "diverged.json").exists()
+
+
+def test_nan_before_the_first_save_says_so(train, tmp_path, monkeypatch):
+    diverging_in(monkeypatch, 1)
+    with pytest.raises(RecNextError, match=r"the loss is nan in epoch 1, step 1: .*nothing was saved before it.*--lr"):
+        train(tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_weights_that_broke_under_a_finite_loss_replace_nothing(train, tmp_path, monkeypatch):
+    import torch
+
+    from recnext.engine.loop import _Loop
+
+    train(tmp_path / "run", epochs=1)
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")}
+    state = (tmp_path / "run" / "state.pt").read_bytes()
+    step = _Loop.train_step
+
+    def breaking(self, *arguments):
+        result = step(self, *arguments)
+        with torch.no_grad():
+            next(self.raw.parameters()).mul_(float("inf"))
+        return result
+
+    monkeypatch.setattr(_Loop, "train_step", breaking)
+    with pytest.raises(RecNextError, match=r"the weights are not finite any more after step \d+: .*keeps the state"):
+        train(tmp_path / "run", epochs=2, save_every=1, resume=True)
+    assert (tmp_path / "run" / "state.pt").read_bytes() == state
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.safetensors")} == kept
+
+
+def test_a_run_that_ended_before_it_saved_leaves_its_folder_free(train, tmp_path):
+    with pytest.raises(RecNextError, match="--accumulate is 50"):
+        train(tmp_path / "run", epochs=1, accumulate=50)
+    assert (tmp_path / "run" / "config.yaml").exists()
+    assert train(tmp_path / "run", epochs=1).best is not None
+    with pytest.raises(RecNextError, match="already holds a run"):
+        train(tmp_path / "run", epochs=1)
+
+
+def test_nan_on_one_rank_stops_both_and_names_its_images_alone(digit_folders, tmp_path, monkeypatch):
+    original = ClassificationTask.loss
+
+    def diverging(self, model, batch, *, device):
+        loss = original(self, model, batch, device=device)
+        return loss / 0 if os.environ["RANK"] == "1" else loss
+
+    monkeypatch.setattr(ClassificationTask, "loss", diverging)
+    ranks = start(settings(output=str(tmp_path / "run")), data=digit_folders, ranks=2)
+    assert finish(ranks) == [2, 2]  # what the helper makes of RecNextError
+    (batch,) = json.loads((tmp_path / "run" / "diverged.json").read_text())["batches"]
+    assert (batch["process"], batch["loss"], len(batch["files"])) == (1, "inf", 8)
+
+
+def test_out_of_gpu_memory_is_one_line(train, tmp_path, monkeypatch):
+    def exhausted(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has 8 GiB.")
+
+    monkeypatch.setattr(ClassificationTask, "loss", exhausted)
+    message = r"out of GPU memory at --batch-size 8 \(CUDA out of memory\): --batch-size 4 --accumulate 2 gives"
+    with pytest.raises(RecNextError, match=message):
+        train(tmp_path / "run")
+
+
+def test_full_disk_keeps_the_last_epoch_and_says_so(train, tmp_path, monkeypatch):
+    train(tmp_path / "run", epochs=1)
+    folder = tmp_path / "run"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.copytree(folder, tmp_path / "full")
+    replace = os.replace
+
+    def full(source, target):
+        if "last.safetensors" in str(target):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    config = (tmp_path / "full" / "config.yaml").read_text().replace("epochs: 1\n", "epochs: 2\n")
+    (tmp_path / "full" / "config.yaml").write_text(config)
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match=r"no space left on the disk; the save before is whole.*--resume") as caught:
+        train(tmp_path / "full", resume=True)
+    assert caught.value.filename.endswith("last.safetensors")
+    for name in ("last.safetensors", "state.pt", "metrics.jsonl"):
+        assert (tmp_path / "full" / name).read_bytes() == before[name]
+    assert not list((tmp_path / "full").glob(".*"))
+
+
+def test_unreadable_images_up_to_the_threshold_are_replaced_and_counted(digit_folders, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(digit_folders, data)
+    for digit in "13":
+        next((data / "train" / digit).iterdir()).write_bytes(b"broken")
+    result = train_on_folders(settings(output=str(tmp_path / "a"), epochs=1, max_unreadable=0.05), data=data)
+    assert result.records[0]["unreadable"] == 2
+    with pytest.raises(RecNextError, match=r"2 of 40 training images are unreadable, more than --max-unreadable 0.01"):
+        train_on_folders(settings(output=str(tmp_path / "b"), epochs=1), data=data)
+
+
+def test_an_unreadable_image_in_the_evaluation_is_an_error(digit_folders, tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    shutil.copytree(digit_folders, data)
+    path = next((data / "val" / "7").iterdir())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:70])
+    with pytest.raises(RecNextError, match=f"cannot read image {path}"):
+        train_on_folders(settings(output=str(tmp_path / "run"), epochs=1), data=data)
+    path.write_bytes(whole)  # the epoch is kept: only its evaluation is left
+    monkeypatch.setattr(ClassificationTask, "loss", lambda *_, **__: pytest.fail("trained again"))
+    result = train_on_folders(settings(output=str(tmp_path / "run"), epochs=1, resume=True), data=data)
+    assert [record["epoch"] for record in result.records] == [0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "--epochs is 0: expected an integer from 1"),
+        ({"image_size": 16}, "--image-size is 16: expected at least 32 pixels"),
+        ({"batch_size": 1}, "--batch-size is 1: expected an integer from 2"),  # BatchNorm has no variance of one
+        ({"lr": 0.0}, "--lr is 0.0: expected above 0"),
+        ({"lr": float("nan")}, "--lr is nan"),
+        ({"crop_scale": 0.0}, "--crop-scale is 0.0"),
+        ({"accumulate": 0}, "--accumulate is 0: expected an integer from 1"),
+        ({"clip": "agc", "clip_value": 0.0}, "--clip-value is 0.0: expected above 0"),
+        ({"milestones": (8, 3)}, "--milestones is 8 3: expected rising positive integers"),
+        ({"schedule": "epoch_cosine", "steps": 100}, "--schedule epoch_cosine goes by epochs"),
+        ({"evaluate_every": 5}, "--evaluate-every 5 is for runs counted in --steps"),
+        ({"mixup": 0.8, "batch_size": 7}, "--batch-size is 7: mixup and cutmix pair images"),
+        ({"freeze_epochs": 2}, "--freeze-epochs is 2 without weights to keep"),
+        ({"teacher_checkpoint": "x.pth"}, "--teacher-checkpoint needs the teacher's timm name"),
+        ({"auto_augment": "rand"}, "--auto-augment is 'rand': expected"),
+        ({"hflip": 1.5}, "--hflip is 1.5: expected a probability from 0 to 1"),
+    ],
+)
+def test_settings_are_checked(changes, message):
+    with pytest.raises(RecNextError, match=message):
+        TrainSettings(**changes)
+
+
+def test_unknown_model_and_arguments_that_do_not_fit(train, tmp_path):
+    with pytest.raises(RecNextError, match="did you mean recnext_m1"):
+        train(tmp_path / "a", model="recnxt_m1")
+    with pytest.raises(RecNextError, match="test_recnext_m cannot be built"):
+        train(tmp_path / "b", model_args={"depth": 3})
+    for name, value in (("num_classes", 3), ("in_chans", 1), ("distillation", True), ("checkpoint", "x.pth")):
+        with pytest.raises(RecNextError, match=f"--model-args may not hold {name}"):
+            train(tmp_path / "c", model_args={name: value})
+
+
+def test_grey_weights_are_refused(train, tmp_path):
+    path = save(load("test_recnext_m", in_chans=1), tmp_path / "grey.safetensors")
+    with pytest.raises(RecNextError, match="takes images of 1 channel"):
+        train(tmp_path / "run", checkpoint=str(path))
+
+
+def test_output_must_be_a_folder(train, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecNextError, match="is a file: --output expects a folder"):
+        train(tmp_path / "file")
+
+
+def test_device_and_precision_are_checked():
+    with pytest.raises(RecNextError, match="expected auto, cpu, cuda, cuda:N or mps"):
+        make_accelerator(device="gpu")
+    with pytest.raises(RecNextError, match="--precision fp16 needs a GPU"):
+        make_accelerator(device="cpu", precision="fp16")
+
+
+def test_other_launchers_are_refused(monkeypatch):
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedType
+
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.DEEPSPEED)
+    with pytest.raises(RecNextError, match="accelerate was started for DEEPSPEED, which this trainer cannot save: set"):
+        make_accelerator(device="cpu")
+
+
+def test_a_tracker_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr("recnext.engine.tracking.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r"--tracker wandb needs wandb.*recnext\[loggers\]"):
+        make_accelerator(device="cpu", tracker="wandb")
+
+
+def test_learning_rate_rule_is_explained():
+    assert TrainSettings(pretrained=True).peak_lr(1024) == (0.002, "batch 1024 → lr 0.002 (0.001 * batch / 512)")
+    assert TrainSettings().peak_lr(64)[0] == 1e-3
+    assert TrainSettings().peak_lr(1024)[0] == 2e-3
+    assert TrainSettings(lr=0.3).peak_lr(8) == (0.3, "batch 8 → lr 0.3 (as given)")

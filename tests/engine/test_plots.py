@@ -1,0 +1,40 @@
+"""What is drawn of a run: the metric that its task watches, whatever the task."""
+
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from recnext.engine import curves as plots
+
+
+@pytest.mark.parametrize(
+    ("metrics", "labels"),
+    [
+        ({"top1": 60.0, "top5": 90.0, "ema_top1": 61.0}, {"top-1", "top-5", "top-1, averaged weights"}),
+        ({"miou": 40.0, "aacc": 80.0}, {"mIoU", "pixel accuracy"}),
+        ({"box_ap": 30.0, "box_ap50": 50.0, "mask_ap": 25.0}, {"box AP", "box AP50", "mask AP"}),
+    ],
+)
+def test_curves_show_the_metrics_of_every_task(
+    metrics: dict[str, float], labels: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))[1])
+    records = [{"epoch": e, "step": e + 1, "lr": 0.1, "train_loss": 1.0 / (e + 1), **metrics} for e in range(3)]
+    plots.draw_curves(tmp_path / "curves.png", records)
+    accuracy = drawn[0].axes[1]
+    assert {line.get_label() for line in accuracy.lines} == labels
+    assert [text.get_text() for text in accuracy.texts] == [f"{next(iter(metrics.values())):.2f}"]
+    assert (tmp_path / "curves.png").is_file()
+
+
+def test_one_epoch_is_seen_and_published_lines_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+    record = {"epoch": 0, "step": 1, "train_loss": 1.0, "top1": 60.0, "ema_top1": 50.0}
+    plots.draw_overlay(tmp_path / "a.png", {"a": [record]}, metric="top1", published={"base": 78.0, "distilled": 79.2})
+    accuracy = drawn[0].axes[0]
+    assert [line.get_marker() for line in accuracy.lines[:2]] == ["o", "x"]
+    assert [text.get_va() for text in accuracy.texts] == ["top", "bottom"]

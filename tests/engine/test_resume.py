@@ -1,0 +1,193 @@
+"""A run that was stopped and resumed is, bit for bit, the run that was not (CPU, float32)."""
+
+import os
+import shutil
+import signal
+
+import pytest
+import torch
+
+from engine.runs import assert_same_run, settings
+from recnext.engine.loop import _Loop
+from recnext.engine.run_folder import RunFolder
+from recnext.errors import RecNextError
+from recnext.tasks.classification.task import train_on_folders
+
+OPTIONS = {"ema": True, "lr": 0.01, "model_args": {"drop_path_rate": 0.2}}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, digit_folders):
+
+    path = tmp_path_factory.mktemp("whole") / "run"
+    train_on_folders(settings(output=str(path), **OPTIONS), data=digit_folders)
+    return path
+
+
+class Killed(Exception):
+    """Stands for kill -9: nothing is saved on the way out."""
+
+
+def killed_after(monkeypatch, steps):
+    original = _Loop.train_step
+
+    def counted(self, group):
+        if self.done == steps:
+            raise Killed
+        return original(self, group)
+
+    monkeypatch.setattr(_Loop, "train_step", counted)
+
+
+@pytest.mark.parametrize(
+    ("steps", "save_every", "workers"),
+    [(5, 0, 0), (7, 0, 2), (3, 2, 0)],
+    ids=["epoch boundary", "mid-epoch without saves", "mid-epoch"],
+)
+def test_killed_and_resumed(train, tmp_path, monkeypatch, whole, steps, save_every, workers):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        killed_after(patch, steps)
+        with pytest.raises(Killed):
+            train(folder, **OPTIONS, save_every=save_every)
+    train(folder, resume=True, workers=workers)
+    assert_same_run(whole, folder)
+
+
+def test_signal_in_mid_epoch_saves_and_resumes(train, tmp_path, monkeypatch, whole):
+    folder = tmp_path / "run"
+    original = _Loop.train_step
+
+    def signalled(self, group):
+        if (self.period, self.step) == (1, 1):
+            self.stop.note(signal.SIGTERM)
+        return original(self, group)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Loop, "train_step", signalled)
+        result = train(folder, **OPTIONS)
+    assert (result.interrupted, result.position) == (signal.SIGTERM, (1, 2))
+    assert not (folder / "summary.json").exists()
+    train(folder, resume=True)
+    assert_same_run(whole, folder)
+
+
+def test_signal_during_evaluation_saves_the_trained_epoch(train, tmp_path, monkeypatch, whole):
+    folder = tmp_path / "run"
+    original = _Loop.evaluate
+
+    def signalled(self):
+        self.stop.note(signal.SIGINT)
+        return original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Loop, "evaluate", signalled)
+        result = train(folder, **OPTIONS)
+    assert (result.interrupted, result.position) == (signal.SIGINT, (0, 5))
+    train(folder, resume=True)
+    assert_same_run(whole, folder)
+
+
+def test_resuming_a_finished_run_changes_nothing(train, tmp_path, whole):
+    before = {path.name: path.read_bytes() for path in whole.iterdir() if path.suffix == ".safetensors"}
+    result = train(whole, resume=True)
+    assert len(result.records) == 2
+    assert {name: (whole / name).read_bytes() for name in before} == before
+
+
+def test_a_resumed_run_keeps_its_settings(train, whole, digit_folders, tmp_path):
+    with pytest.raises(RecNextError, match=r"--lr 0\.5 differs from the 0\.01 this run was started with"):
+        train(whole, resume=True, lr=0.5)
+    with pytest.raises(RecNextError, match="already holds a run: --resume goes on with it"):
+        train(whole)
+    with pytest.raises(RecNextError, match="holds no run to resume"):
+        train(tmp_path / "none", resume=True)
+
+
+def test_other_data_is_refused(whole, digit_folders, tmp_path):
+
+    shutil.copytree(digit_folders, tmp_path / "fewer")
+    next((tmp_path / "fewer" / "train" / "3").iterdir()).unlink()
+    with pytest.raises(RecNextError, match="train images: 40, now 39"):
+        train_on_folders(settings(output=str(whole), resume=True), data=tmp_path / "fewer")
+
+
+def test_a_damaged_state_is_named(train, tmp_path):
+    train(tmp_path / "run", epochs=1)
+    state = tmp_path / "run" / "state.pt"
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(RecNextError, match=r"state\.pt is damaged .* --checkpoint"):
+        train(tmp_path / "run", epochs=1, resume=True)
+
+
+def test_a_state_is_data_not_a_program(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return os.system, ("true",)
+
+    torch.save({"model": Attack()}, tmp_path / "state.pt")
+    with pytest.raises(RecNextError, match="damaged"):
+        RunFolder(tmp_path).load_state()
+
+
+def test_auto_starts_a_run_and_goes_on_with_it(train, tmp_path):
+    assert len(train(tmp_path / "run", epochs=1, resume="auto").records) == 1
+    assert len(train(tmp_path / "run", epochs=2, resume="auto").records) == 2
+
+
+def test_more_epochs_are_a_longer_run_from_there_on(train, tmp_path):
+    folder = tmp_path / "run"
+    first = train(folder, epochs=1, lr=0.01, schedule="poly", warmup_epochs=0.0)
+    result = train(folder, epochs=3, resume=True)
+    assert [record["epoch"] for record in result.records] == [0, 1, 2]
+    assert result.records[0] == first.records[0]
+    expected = [1e-5 + (0.01 - 1e-5) * (1 - step / 15) ** 0.9 for step in (9, 14)]  # the schedule of three epochs
+    assert [record["lr"] for record in result.records[1:]] == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(RecNextError, match="--epochs 2 differs from the 3 this run was started with"):
+        train(folder, epochs=2, resume=True)
+
+
+def test_a_setting_asked_for_counts_even_where_it_is_the_default(whole, digit_folders):
+    now = settings(output=str(whole), resume=True, lr=None, weight_decay=0.025, seed=0)
+    train_on_folders(now, data=digit_folders, given={"weight_decay", "seed", "workers"})
+    with pytest.raises(RecNextError, match=r"--lr None differs from the 0\.01 this run was started with"):
+        train_on_folders(now, data=digit_folders, given={"lr"})
+    with pytest.raises(RecNextError, match="--ema False differs from the True"):
+        train_on_folders(now, data=digit_folders, given={"ema"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("batch_size: 8", "batch_size: many", 'settings of a run: Parser key "batch_size".*many'),
+        ("batch_size: 8", "batch_size: 1", "config.yaml: --batch-size is 1: expected an integer from 2"),
+        ("batch_size: 8", "batchsize: 8", "settings of a run: .*batchsize"),
+        ("settings:", "setting:", "holds no settings of a run: was it edited"),
+        ("settings:", "settings: [", "is not valid YAML"),
+    ],
+)
+def test_an_edited_config_is_one_line(train, tmp_path, old, new, message):
+    train(tmp_path / "run", epochs=1)
+    config = tmp_path / "run" / "config.yaml"
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+    with pytest.raises(RecNextError, match=message) as caught:
+        train(tmp_path / "run", resume=True)
+    assert "\n" not in str(caught.value) or "YAML" in str(caught.value)  # the command joins lines
+
+
+def test_an_older_state_serves_when_the_newest_is_damaged(train, tmp_path, monkeypatch, whole, capsys):
+    folder = tmp_path / "run"
+    train(folder, **{**OPTIONS, "keep": 2})
+    assert sorted(path.name for path in (folder / "states").iterdir()) == ["epoch_0001.pt", "epoch_0002.pt"]
+    for name in ("state.pt", "states/epoch_0002.pt"):
+        path = folder / name
+        content = path.read_bytes()[:1000]
+        path.unlink()  # they are one file
+        path.write_bytes(content)
+    state, notes = RunFolder(folder).load_state()
+    assert state["epoch"] == 1
+    assert len(notes) == 2
+    train(folder, resume=True)
+    assert_same_run(whole, folder)
