@@ -20,9 +20,8 @@ from recnext.errors import RecNextError
 from recnext.study.analysis.attention_similarity import LINEAR_KERNELS, Profile, attention_profile
 from recnext.study.analysis.erf import settle_norms
 
-from .checks import require_at_least
-from .info import parse_size
-from .pictures import image_batches, progress_bar, read_size, require_drawing, resize_network
+from .pictures import image_batches, read_size, require_drawing, resize_network
+from .shared import parse_size, progress_bar, require_at_least
 
 DEFAULT = "recnext_t_share_channel"
 _NAMES = {"elu": "elu + 1", "softplus": "softplus(3.5)", "relu": "relu", "softmax": "softmax"}

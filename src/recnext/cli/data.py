@@ -13,7 +13,7 @@ from recnext.data.check import DataReport, check_data, list_images
 from recnext.data.shards import INDEX, write_index
 from recnext.errors import RecNextError
 
-from .checks import require_at_least
+from .shared import require_at_least
 
 _SHOWN = 10  # lines of each kind, without --json
 

@@ -26,8 +26,8 @@ from recnext.tasks.detection.output import DrawingWriter, write_result, write_vi
 from recnext.tasks.detection.predict import Detected, Finder, resize_to
 from recnext.tasks.detection.settings import DetectSettings
 
-from .checks import SMALLEST_IMAGE, require_at_least, require_folder
 from .detect_tables import demo_table, result_tables
+from .shared import SMALLEST_IMAGE, require_at_least, require_folder
 from .training_run import run_training
 
 

@@ -11,8 +11,7 @@ from recnext.checkpoints import load
 from recnext.errors import RecNextError
 from recnext.tasks.classification.embedding import Pooled
 
-from .checks import require_at_least
-from .info import parse_size
+from .shared import parse_size, require_at_least
 from .tables import make_table, weight_facts
 
 

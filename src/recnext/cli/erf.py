@@ -27,10 +27,9 @@ from recnext.study.analysis.erf import (
 from recnext.study.analysis.erf_growth import Growth, growth
 from recnext.study.analysis.mixer_span import Span, mixer_spans
 
-from .checks import require_at_least
 from .erf_plots import draw
-from .info import parse_size
-from .pictures import ImageBatches, image_batches, progress_bar, require_drawing, resize_network
+from .pictures import ImageBatches, image_batches, require_drawing, resize_network
+from .shared import parse_size, progress_bar, require_at_least
 
 DEFAULT = ("recnext_m3", "repvit_m1_1", "fastvit_t12", "convnext_tiny", "vit_tiny_patch16_224")
 _GROWTH_LEVELS = 4

@@ -32,7 +32,7 @@ from recnext.tasks.classification.imagenet import (
 from recnext.tasks.classification.per_class import write_per_class
 from recnext.tasks.classification.reference import published_results
 
-from .checks import SMALLEST_IMAGE, require_at_least
+from .shared import SMALLEST_IMAGE, require_at_least
 
 _WORST = 3  # classes shown
 _Measure = Callable[[LabelledSet], Accuracy]

@@ -23,9 +23,9 @@ from recnext.tasks.classification.activation_maps import class_activation_maps, 
 from recnext.tasks.classification.evaluate import preparation_of
 from recnext.tasks.classification.predict import ClassScore, classify
 
-from .checks import SMALLEST_IMAGE, require_at_least
 from .explain_plots import draw_classes, draw_levels, percent
-from .pictures import open_named, progress_bar, require_drawing, resize_network
+from .pictures import open_named, require_drawing, resize_network
+from .shared import SMALLEST_IMAGE, progress_bar, require_at_least
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,7 @@ from recnext.deploy.export.request import check_request
 from recnext.deploy.export.spec import PRECISIONS
 from recnext.errors import RecNextError
 
-from .checks import require_at_least
-from .info import parse_size
+from .shared import parse_size, require_at_least
 
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")  # names that end so are meant to be files
 

@@ -15,12 +15,11 @@ from recnext.checkpoints import load
 from recnext.checkpoints.architecture import read_architecture
 from recnext.checkpoints.loading import check_name
 from recnext.checkpoints.published import published
-from recnext.errors import RecNextError
 from recnext.nn.fusion import fuse
 from recnext.study.analysis.cost import count_parameters
 from recnext.study.analysis.stages import read_stages
 
-from .checks import SMALLEST_IMAGE
+from .shared import parse_size
 
 
 def run(model: str, *, size: Optional[str] = None, checkpoint: Optional[str] = None, json: bool = False) -> int:
@@ -46,21 +45,6 @@ def run(model: str, *, size: Optional[str] = None, checkpoint: Optional[str] = N
     else:
         _print(report)
     return 0
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width of "N" or "HxW".
-
-    Raises:
-        RecNextError: another text, or smaller than 32 pixels.
-    """
-    sides = text.lower().split("x")
-    if not all(side.isdecimal() for side in sides) or len(sides) > 2:
-        raise RecNextError(f"image size {text!r}: expected N or HxW in pixels, such as 224 or 256x320")
-    height, width = int(sides[0]), int(sides[-1])
-    if min(height, width) < SMALLEST_IMAGE:
-        raise RecNextError(f"image size {text!r}: the networks take {SMALLEST_IMAGE} pixels or more")
-    return height, width
 
 
 def describe(network: nn.Module, size: tuple[int, int]) -> dict[str, Any]:

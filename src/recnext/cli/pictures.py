@@ -1,6 +1,5 @@
 """Images for commands that look into networks: from files or drawn at random, as each network wants them."""
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -8,8 +7,6 @@ from typing import Any, Optional
 
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
@@ -110,16 +107,3 @@ def resize_network(network: Any, size: tuple[int, int]) -> None:
             network.set_input_size(img_size=size)
         except (AssertionError, RuntimeError, ValueError) as error:
             raise RecNextError(f"{type(network).__name__} cannot take images of {size[0]}x{size[1]}: {error}") from None
-
-
-def progress_bar() -> Progress:
-    """On a terminal's standard error."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )

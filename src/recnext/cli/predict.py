@@ -26,8 +26,7 @@ from recnext.errors import RecNextError
 from recnext.tasks.classification.embedding import classes_of
 from recnext.tasks.classification.predict import Prediction, classify
 
-from .checks import require_at_least
-from .info import parse_size
+from .shared import parse_size, require_at_least
 from .tables import make_table, weight_facts
 
 _REPORTED = 20  # unreadable images named at the end

@@ -12,7 +12,7 @@ from recnext.engine.devices import choose_device
 from recnext.errors import RecNextError
 from recnext.study.report import build_report
 
-from .checks import require_at_least
+from .shared import require_at_least
 
 
 def run(

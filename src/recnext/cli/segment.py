@@ -23,8 +23,8 @@ from recnext.tasks.segmentation.output import ImageWriter, write_result, write_v
 from recnext.tasks.segmentation.predict import Segmented, Segmenter
 from recnext.tasks.segmentation.settings import SegmentSettings
 
-from .checks import SMALLEST_IMAGE, require_at_least, require_folder
 from .segment_tables import demo_table, result_table
+from .shared import SMALLEST_IMAGE, require_at_least, require_folder
 from .training_run import run_training
 
 

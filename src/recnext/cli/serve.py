@@ -8,8 +8,7 @@ from recnext.deploy.serve.limits import Limits
 from recnext.engine.devices import choose_device
 from recnext.errors import MissingExtraError, RecNextError
 
-from .checks import require_at_least
-from .info import parse_size
+from .shared import parse_size, require_at_least
 
 _PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 

@@ -1,0 +1,75 @@
+"""What several commands do alike: they check flags before anything heavy is read, and show how far the work is."""
+
+import sys
+from pathlib import Path
+from typing import Optional, Union
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from recnext.errors import RecNextError
+
+SMALLEST_IMAGE = 32  # pixels a side: the networks' stride
+
+
+def require_at_least(least: int, **values: Optional[int]) -> None:
+    """Checks flags named as parameters are, ``batch_size`` for ``--batch-size``; None is a flag left out.
+
+    Raises:
+        RecNextError: one is smaller than `least`.
+    """
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise RecNextError(f"--{name.replace('_', '-')} is {value}: expected an integer from {least}")
+
+
+def require_folder(output: Union[str, Path, None]) -> None:
+    """Checks that a folder can be at ``--output``; None is a flag left out.
+
+    Raises:
+        RecNextError: there is a file.
+    """
+    if output is not None and Path(output).exists() and not Path(output).is_dir():
+        raise RecNextError(f"{output} is a file: --output expects a folder")
+
+
+def require_parent(output: Optional[Path]) -> None:
+    """Checks that the folder of a file to write is there; None is a flag left out.
+
+    Raises:
+        RecNextError: it is not.
+    """
+    if output is not None and not output.parent.is_dir():
+        raise RecNextError(f"cannot write {output}: there is no folder {output.parent}")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width of "N" or "HxW".
+
+    Raises:
+        RecNextError: another text, or smaller than 32 pixels.
+    """
+    sides = text.lower().split("x")
+    if not all(side.isdecimal() for side in sides) or len(sides) > 2:
+        raise RecNextError(f"image size {text!r}: expected N or HxW in pixels, such as 224 or 256x320")
+    height, width = int(sides[0]), int(sides[-1])
+    if min(height, width) < SMALLEST_IMAGE:
+        raise RecNextError(f"image size {text!r}: the networks take {SMALLEST_IMAGE} pixels or more")
+    return height, width
+
+
+def progress_bar(*, quiet: bool = False) -> Progress:
+    """A bar with count, time passed and time left on a terminal's standard error, gone at the end.
+
+    Args:
+        quiet: show none.
+    """
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        disable=quiet or not sys.stderr.isatty(),
+    )
