@@ -15,7 +15,6 @@ from recnext.data.sampling import EvaluationBatches, TrainBatches
 from recnext.data.shards import write_index
 from recnext.errors import RecNextError
 
-pytest.importorskip("webdataset")
 PREPARATION = ImagePreparation(size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=1.0)
 SHARDS, PER_SHARD = 5, 7
 

@@ -117,7 +117,7 @@ def open_tars(root: Path, *, split: str) -> ReaderImages:
     else:
         raise RecNextError(f"{root} has neither {archive.name} nor {split}/*.tar: expected archives of class folders")
     try:
-        reader = ReaderImageInTar(str(place))
+        reader = ReaderImageInTar(str(place), cache_tarinfo=False)  # which would be a pickle
     except ValueError as error:
         raise RecNextError(f"{place} holds no images ({error}): expected <class>/<name>.jpg in it") from None
     except OSError as error:

@@ -1,56 +1,53 @@
-"""Shards to stream: tar files as webdataset writes them, and Hugging Face data sets, described by timm's readers."""
+"""Shards to stream: tar files as the webdataset package writes them, and Hugging Face data sets, described by timm."""
 
 import json
+import re
+import tarfile
+import urllib.request
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Optional
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Optional
 
-from recnext.errors import MissingExtraError, RecNextError
+from recnext.errors import RecNextError
 
 from .records import hf_class_names, require_datasets, with_hf_split
 from .streams import Record
 
 INDEX = "_info.json"  # timm's name and format, with "class_names" added
-_IMAGES = ("jpg", "jpeg", "png", "webp", "JPEG")
+_IMAGES = ("jpg", "jpeg", "png", "webp")
+_TIMEOUT = 30.0  # seconds that a server may be silent
+_INDEX_BYTES = 2**26
+_MEMBER = re.compile(r"((?:.*/)?[^.]+)\.([^/]*)")
+_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 
 
 class TarShards:
-    """Tar files of ``<key>.jpg`` and ``<key>.cls`` pairs, local or behind any address that webdataset opens.
+    """Tar files of ``<key>.jpg`` and ``<key>.cls`` pairs, in a folder or behind an http(s) address.
 
     Args:
         root: folder or address that holds the files and ``_info.json``.
         split: "train" or "val" ("validation" is taken for it).
 
     Raises:
-        RecNextError: there is no such index or split.
-        MissingExtraError: webdataset is not installed.
+        RecNextError: there is no such index or split, or it names files outside of `root`.
     """
 
     def __init__(self, root: str, *, split: str) -> None:
-        if find_spec("webdataset") is None:
-            raise MissingExtraError("webdataset", "data", f"reading {root}")
-        from timm.data.readers.reader_wds import ReaderWds
-
         folder = Path(root)
         if folder.is_dir() and not (folder / INDEX).is_file():
             raise RecNextError(f"{root} has no {INDEX}, which names and counts the shards: recnext data index {root}")
+        info = _read_index(f"{root}/{INDEX}")
         wanted = ("train",) if split == "train" else ("val", "validation", "valid", "test")
-        for name in wanted:
-            try:
-                reader = ReaderWds(root, split=name)
-                break
-            except RuntimeError:  # no such split
-                continue
-        else:
+        name = next((name for name in wanted if isinstance(info["splits"].get(name), dict)), None)
+        if name is None:
             raise RecNextError(f"{root}/{INDEX} lists no split {' or '.join(wanted)}")
-        names = reader.info.get("class_names")
-        if not names:
+        names = info.get("class_names")
+        if not names or not isinstance(names, list):
             raise RecNextError(f"{root}/{INDEX} has no 'class_names', a list in the order of the labels: add it")
         self.root = f"{root} ({name})"
         self.class_names = tuple(map(str, names))
-        self.images = int(reader.split_info.num_samples)
-        self.files = [f"{root}/{file}" for file in reader.split_info.filenames]
+        self.images, self.files = _shards_of(info["splits"][name], root)
 
     def __len__(self) -> int:
         return self.images
@@ -65,20 +62,73 @@ class TarShards:
         return read_tar(self.files[shard])
 
 
-def read_tar(url: str) -> Iterator[Record]:
-    """The records of one tar file; where it is damaged or cannot be opened, a last one says so."""
-    from webdataset.tariterators import tarfile_samples
-
+def _read_index(place: str) -> dict[str, Any]:
     try:
-        for sample in tarfile_samples([{"url": url}]):
-            yield _record(sample, url)
-    except Exception as error:  # tarfile, the network and webdataset raise errors of many kinds
-        reason = str(error.args[0] if error.args else error) or type(error).__name__
-        yield Record(url, None, -1, f"the shard ends here: {reason.splitlines()[0]}")
+        with closing(_open(place)) as file:
+            info = json.loads(file.read(_INDEX_BYTES))
+    except OSError as error:
+        raise RecNextError(
+            f"cannot read {place}: {getattr(error, 'reason', None) or error.strerror or error}"
+        ) from None
+    except ValueError:
+        raise RecNextError(f"{place} is not JSON: write it again with 'recnext data index'") from None
+    if not isinstance(info, dict) or not isinstance(info.get("splits"), dict):
+        raise RecNextError(f"{place} has no 'splits': write it again with 'recnext data index'")
+    return info
 
 
-def _record(sample: Mapping[str, Any], url: str) -> Record:
-    name = f"{url}:{sample['__key__']}"
+def _shards_of(split: Mapping[str, Any], root: str) -> tuple[int, list[str]]:
+    """Images and the places of the tar files, none of which may lie outside of `root`."""
+    files, images = split.get("filenames"), split.get("num_samples")
+    if not isinstance(images, int) or not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise RecNextError(f"{root}/{INDEX} has no 'filenames' and 'num_samples' of a split: recnext data index")
+    for file in files:
+        path = PurePosixPath(file)
+        if path.is_absolute() or Path(file).is_absolute() or ".." in path.parts or ":" in file:
+            raise RecNextError(f"{root}/{INDEX} names {file!r}: expected tar files in {root} itself")
+    return images, [f"{root}/{file}" for file in files]
+
+
+def _open(place: str) -> IO[bytes]:
+    """A file, or what an http(s) address gives; there is no other way, and no name is ever run as a command."""
+    if _ADDRESS.match(place):
+        answer: IO[bytes] = urllib.request.urlopen(place, timeout=_TIMEOUT)
+        return answer
+    return open(place, "rb")
+
+
+def read_tar(place: str) -> Iterator[Record]:
+    """The records of one tar file; where it is damaged or cannot be opened, a last one says so."""
+    try:
+        with closing(_open(place)) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+            yield from (_record(sample, key, place) for key, sample in _samples(archive))
+    except Exception as error:  # tarfile, its decompressors and the network raise errors of many kinds
+        reason = str(error).strip() or type(error).__name__
+        yield Record(place, None, -1, f"the shard ends here: {reason.splitlines()[0]}")
+
+
+def _samples(archive: tarfile.TarFile) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Neighbours that are called alike up to the first dot, by what follows it in lower case."""
+    key, sample = "", dict[str, bytes]()
+    for member in archive:
+        archive.members = []  # type: ignore[attr-defined]
+        found = _MEMBER.fullmatch(member.name)
+        if not member.isreg() or found is None or re.match(r"__[^/]*__($|/)", member.name):
+            continue
+        if found[1] != key:
+            if sample:
+                yield key, sample
+            key, sample = found[1], {}
+        content = archive.extractfile(member)
+        if found[2].lower() in sample:
+            raise RecNextError(f"{member.name} is there twice")
+        sample[found[2].lower()] = content.read() if content else b""
+    if sample:
+        yield key, sample
+
+
+def _record(sample: Mapping[str, bytes], key: str, place: str) -> Record:
+    name = f"{place}:{key}"
     data = next((sample[suffix] for suffix in _IMAGES if suffix in sample), None)
     if data is None:
         return Record(name, None, -1, "no .jpg, .png or .webp in the shard")

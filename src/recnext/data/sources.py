@@ -1,5 +1,6 @@
 """One way to name data: a folder of class folders, or ``kind:place`` for everything else."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ _KINDS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "hfids": ("NAME", lambda place, split: StreamSource(HfShards(place, split=split))),
     "wds": ("ROOT", lambda place, split: StreamSource(TarShards(place, split=split))),
 }
+_SCHEME = re.compile(r"([A-Za-z][\w+.-]+):")  # of two letters at least: C:\\ is a folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +51,28 @@ def kind_of(spec: str) -> tuple[str, str]:
         RecNextError: there is no such kind.
     """
     kind, colon, place = spec.partition(":")
-    if not colon or len(kind) < 2 or Path(spec).exists():  # C:\\ is a folder, too
+    if not colon or len(kind) < 2 or Path(spec).exists():  # as above
         return "", spec
     if kind not in _KINDS:
         shown = ", ".join(f"{name}:{what}" for name, (what, _) in _KINDS.items())
         raise RecNextError(f"there is no kind of data {kind!r} (in {spec!r}): expected a folder, or one of {shown}")
     if not place:
         raise RecNextError(f"{spec!r} names no place: expected {kind}:{_KINDS[kind][0]}")
+    scheme = _SCHEME.match(place)
+    if scheme and not (kind == "wds" and scheme[1].lower() in ("http", "https")) and not Path(place).exists():
+        fix = "a folder or an http(s) address" if kind == "wds" else "a folder"
+        raise RecNextError(f"{spec!r} begins its place with {scheme[0]!r}: expected {fix}")
     return kind, place
+
+
+def is_local(spec: str) -> bool:
+    """Whether opening a data set reads files of this machine alone: neither an address nor a hub's data set.
+
+    Raises:
+        RecNextError: there is no such kind of data.
+    """
+    kind, place = kind_of(spec)
+    return not kind.startswith("hf") and _SCHEME.match(place) is None
 
 
 def open_dataset(spec: str) -> DataSplits:

@@ -115,8 +115,7 @@ def test_tar_shards_need_no_labels(folder, model, tmp_path):
                 entry = tarfile.TarInfo(f"cat/{number}.png")
                 entry.size = len(data)
                 archive.addfile(entry, io.BytesIO(data))
-    pytest.importorskip("webdataset")
-    source = open_chunks([str(tmp_path / "*.tar")])
+        source = open_chunks([str(tmp_path / "*.tar")])
     assert isinstance(source, ShardChunks)
     table = written(model, source, tmp_path / "a.parquet", world_size=2)
     assert [name.rpartition(".tar:")[2] for name in table["image"]] == [f"cat/{n}" for n in range(7)] * 2

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from recnext._version import __version__
 from recnext.checkpoints import load
+from recnext.data.sources import is_local
 from recnext.errors import RecNextError
 from recnext.tasks.classification.evaluate import open_for, preparation_of
 
@@ -146,6 +147,8 @@ def _open(files: RunFiles, network: Any, data: Optional[str]) -> tuple[Any, str]
     reasons = []
     for place in candidates:
         try:
+            if data is None and not is_local(place):
+                raise RecNextError(f"the run's config.yaml names {place}, which is fetched only where you ask for it")
             return open_for(network, place, checkpoint=str(files.folder)), place
         except RecNextError as error:
             reasons.append(str(error))

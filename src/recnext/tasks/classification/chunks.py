@@ -13,7 +13,7 @@ from typing import Any, Optional, Protocol
 
 from recnext.data.inputs import find_images, is_url
 from recnext.data.shards import read_tar
-from recnext.errors import MissingExtraError, RecNextError
+from recnext.errors import RecNextError
 
 Done = Callable[[str], bool]
 
@@ -94,16 +94,11 @@ class ShardChunks:
 
     Raises:
         RecNextError: there are none, or other files among them.
-        MissingExtraError: webdataset is not installed.
     """
 
     total: Optional[int] = None
 
     def __init__(self, inputs: Sequence[str]) -> None:
-        from importlib.util import find_spec
-
-        if find_spec("webdataset") is None:
-            raise MissingExtraError("webdataset", "data", "reading tar shards")
         self.files = [name for given in inputs for name in _matching(given)]
         missing = [name for name in self.files if not is_url(name) and not Path(name).is_file()]
         if missing or not self.files:
