@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recnext.checkpoints.torchscript import read_state
 from recnext.errors import RecNextError
 
 # What training programs put beside the tensors: their arguments, paths and NumPy numbers. Nothing here can act:
@@ -60,15 +61,16 @@ def read_pickle(path: Path) -> Any:
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
-    """The parameters and buffers of a TorchScript file, on the CPU.
+    """The parameters and buffers of a TorchScript file, on the CPU; no program in it runs.
 
     Raises:
-        RecNextError: the file is damaged, or frozen: then its weights are constants without names.
+        RecNextError: the file is damaged, cannot be read without running it, or is frozen: then its weights are
+            constants without names.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript is deprecated; these files exist all the same
-            state = dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+        state = read_state(path)
+    except RecNextError as error:
+        raise RecNextError(f"{path} is refused: {error}; take the weights as safetensors") from None
     except Exception as error:  # as above
         raise _damaged(path, error) from None
     if not state:

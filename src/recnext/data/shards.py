@@ -6,6 +6,7 @@ import tarfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Optional
 
@@ -66,10 +67,8 @@ def _read_index(place: str) -> dict[str, Any]:
     try:
         with closing(_open(place)) as file:
             info = json.loads(file.read(_INDEX_BYTES))
-    except OSError as error:
-        raise RecNextError(
-            f"cannot read {place}: {getattr(error, 'reason', None) or error.strerror or error}"
-        ) from None
+    except (OSError, HTTPException) as error:
+        raise RecNextError(f"cannot read {place}: {getattr(error, 'reason', None) or error}") from None
     except ValueError:
         raise RecNextError(f"{place} is not JSON: write it again with 'recnext data index'") from None
     if not isinstance(info, dict) or not isinstance(info.get("splits"), dict):
