@@ -1,12 +1,20 @@
 """One way of opening images, so that training, evaluation and prediction see the same pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from os import PathLike
 from typing import IO, Union
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from recnext.errors import RecNextError
+
+_AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()  # since Pillow 11.3
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "ICO", "TGA", *_AVIF)
+"""Pillow's names of what is opened, whatever a file is called: pixels alone. Formats that Pillow hands to another
+program, or that are programs themselves (PostScript), are not among them."""
 
 
 class UnreadableImageError(RecNextError):
@@ -21,6 +29,17 @@ class Unreadable:
     reason: str
 
 
+def open_header(file: Union[str, PathLike[str], IO[bytes]], *, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """An image whose pixels are not decoded yet; the only way from a file to Pillow.
+
+    Raises:
+        UnidentifiedImageError: it is of none of the formats, or damaged.
+        OSError: it cannot be opened.
+        Exception: of other kinds, which Pillow's decoders raise on damaged files.
+    """
+    return Image.open(file, formats=tuple(formats))
+
+
 def read_image(file: Union[str, IO[bytes]], *, grey: bool = False) -> Image.Image:
     """Decodes an image: upright (EXIF), first frame, 8 bits, transparency over white.
 
@@ -32,7 +51,7 @@ def read_image(file: Union[str, IO[bytes]], *, grey: bool = False) -> Image.Imag
         UnreadableImageError: it is missing, damaged, truncated, too large or no image.
     """
     try:
-        with Image.open(file) as image:
+        with open_header(file) as image:
             image.load()
             upright, mode = _upright(image), "L" if grey else "RGB"
             return upright if upright.mode == mode else upright.convert(mode)

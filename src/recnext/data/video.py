@@ -13,6 +13,8 @@ from recnext.errors import MissingExtraError, RecNextError
 from .images import UnreadableImageError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
+# FFmpeg goes by the content: a list of other files or addresses may be called .mp4, too.
+_FILES_ONLY = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"}
 
 
 def is_video(path: str) -> bool:
@@ -53,7 +55,7 @@ class VideoReader:
         if not path.is_file():
             raise UnreadableImageError(f"there is no file {path}")
         try:
-            self._container = av.open(str(path))
+            self._container = av.open(str(path), options=_FILES_ONLY)
             stream = self._container.streams.video[0]
         except (av.FFmpegError, IndexError):
             raise UnreadableImageError(f"{path} is no video that can be read") from None

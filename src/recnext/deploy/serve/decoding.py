@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from PIL import Image
 
-from recnext.data.images import UnreadableImageError, read_image
+from recnext.data.images import UnreadableImageError, open_header, read_image
 
 from .limits import FORMATS, Limits, RefusedError
 
@@ -37,7 +37,7 @@ def decode(data: bytes, *, limits: Limits, shorter_side: int, grey: bool = False
     if not data:
         raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, "the upload is empty: expected an image", kind="empty")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+        with open_header(io.BytesIO(data), formats=FORMATS) as header:
             width, height, kind = *header.size, str(header.format)
     except Image.DecompressionBombError:
         raise _too_many_pixels("the image has", limits) from None

@@ -13,12 +13,11 @@ from typing import Any, Literal, Optional
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from recnext.data.images import UnreadableImageError, read_image
+from recnext.data.images import UnreadableImageError, open_header, read_image
 from recnext.errors import RecNextError
 
 from .losses import IGNORE
@@ -101,7 +100,7 @@ def read_labels(path: Path, *, layout: Layout, num_classes: int) -> np.ndarray:
         UnreadableImageError: the file is damaged, coloured, or holds a label that is no class.
     """
     try:
-        with Image.open(path) as image:
+        with open_header(path) as image:
             image.load()
             mode, stored = image.mode, np.array(image)
     except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
