@@ -32,7 +32,7 @@ def test_pickle_that_would_run_a_program_is_refused_and_named(zipped, tmp_path):
 
 def test_whole_pickled_network_is_refused(tmp_path):
     torch.save(network(), tmp_path / "x.pth")
-    with pytest.raises(RecNextError, match=r"needs the Python object recnext\.models\.\w+\.\w+.*state_dict"):
+    with pytest.raises(RecNextError, match=r"needs the Python object recnext\.nn\.models\.\w+\.\w+.*state_dict"):
         recnext.load(checkpoint=tmp_path / "x.pth")
 
 
