@@ -17,13 +17,14 @@ from recnext.nn.fusion import fuse
 from recnext.study.demo.detection import run_demo
 from recnext.tasks.detection import load
 from recnext.tasks.detection.batches import evaluation_loader
-from recnext.tasks.detection.coco import mask_tools, read_coco
+from recnext.tasks.detection.coco import read_coco
 from recnext.tasks.detection.data import CocoFolder, open_images, open_split
 from recnext.tasks.detection.evaluate import evaluate
 from recnext.tasks.detection.job import train_detector
 from recnext.tasks.detection.model import Detector
 from recnext.tasks.detection.output import DrawingWriter, write_result, write_video
 from recnext.tasks.detection.predict import Detected, Finder, resize_to
+from recnext.tasks.detection.rle import mask_tools
 from recnext.tasks.detection.settings import DetectSettings
 
 from .detect_tables import demo_table, result_tables
@@ -215,7 +216,7 @@ def demo(output: str = "runs/detect_demo", steps: int = 640, images: int = 600) 
 
     Args:
         output: folder for data, run and pictures; an earlier demo in it is replaced.
-        steps: of training, four images each.
+        steps: of training, eight images each.
         images: to train on; an eighth as many are held out.
     """
     require_at_least(1, steps=steps)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recnext.data.rle import decode_rle, encode_rle, run_lengths
 from recnext.errors import RecNextError
 from recnext.study.demo.shape_folders import CATEGORY_IDS, ShapeCollection, write_ade, write_coco
 from recnext.study.demo.shapes import CLASS_NAMES, draw_scene
+from recnext.tasks.detection.rle import decode_rle
 
 SMALL = ShapeCollection(train=20, val=3, size=(48, 64))
 
@@ -49,45 +49,6 @@ def test_shapes_hide_one_another_but_never_whole():
     pairs = [(a.box, b.box) for found in several for a in found for b in found if a is not b]
     assert any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for a, b in pairs)
     assert min(instance.area for found in several for instance in found) >= 16
-
-
-@pytest.mark.parametrize("kind", ["random", "empty", "full", "first"])
-def test_rle_round_trip(kind):
-    mask = np.random.default_rng(0).random((7, 5)) > 0.6
-    if kind == "first":
-        mask[0, 0] = True
-    if kind in ("empty", "full"):
-        mask[:] = kind == "full"
-    rle = encode_rle(mask)
-    assert rle["size"] == [7, 5]
-    assert np.array_equal(decode_rle(rle), mask)
-
-
-def test_rle_follows_the_columns():
-    """By hand, from the format's definition: pixels (1,0), (2,0), (0,1) of a 3x2 mask are numbers 1, 2, 3."""
-    assert encode_rle(np.array([[0, 1], [1, 0], [1, 0]], dtype=bool)) == {"size": [3, 2], "counts": [1, 3, 2]}
-    with pytest.raises(RecNextError, match="add up to 5; expected 3x2 = 6"):
-        decode_rle({"size": [3, 2], "counts": [1, 4]})
-
-
-def test_compressed_rle_as_pycocotools_writes_it():
-    coco_mask = pytest.importorskip("pycocotools.mask")
-    random = np.random.default_rng(0)
-    for index in range(60):
-        height, width = random.integers(1, 90, 2)
-        mask = random.random((height, width)) > random.choice([0.02, 0.5, 0.98])
-        mask[:, : width // 2] = index % 3 == 0  # long runs
-        text = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-        assert run_lengths(text).tolist() == encode_rle(mask)["counts"]
-        assert np.array_equal(decode_rle({"size": [height, width], "counts": text}), mask)
-
-
-@pytest.mark.parametrize(
-    "counts", [["a"], [[1]], [1.5], [-1, 7], [True], [10**30], "~", "é", "P", "o" * 9 + "0", "M", "1\n"]
-)
-def test_rle_that_is_none(counts):
-    with pytest.raises(RecNextError, match="RLE: counts are"):
-        run_lengths(counts)
 
 
 def test_coco_layout(tmp_path):

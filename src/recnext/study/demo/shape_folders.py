@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from recnext.data.rle import encode_rle
 from recnext.errors import RecNextError
+from recnext.tasks.detection.rle import encode_masks
 
 from .shapes import CLASS_NAMES, Scene, draw_scene
 
@@ -64,12 +64,15 @@ def _falls(index: int, share: float) -> bool:
 def write_coco(root: Path, collection: ShapeCollection) -> None:
     """Writes ``root/{train,val}/NUMBER.jpg`` and ``root/annotations/instances_{train,val}.json``.
 
-    Masks are uncompressed RLE; category ids have gaps; empty images are listed without annotations; a crowd is one
+    Masks are compressed RLE; category ids have gaps; empty images are listed without annotations; a crowd is one
     annotation with ``iscrowd`` 1.
 
     Args:
         root: made where missing; files of an earlier call are written again.
         collection: what to draw.
+
+    Raises:
+        MissingExtraError: faster-coco-eval is not installed.
     """
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     for split in _SPLIT_SEED:
@@ -81,7 +84,8 @@ def write_coco(root: Path, collection: ShapeCollection) -> None:
             _save(root / split / name, scene)
             height, width = scene.image.shape[:2]
             images.append({"id": number, "file_name": name, "height": height, "width": width})
-            for instance in scene.instances:
+            encoded = encode_masks(np.stack([each.mask for each in scene.instances])) if scene.instances else []
+            for instance, rle in zip(scene.instances, encoded, strict=True):
                 x1, y1, x2, y2 = instance.box
                 annotations.append(
                     {
@@ -90,7 +94,7 @@ def write_coco(root: Path, collection: ShapeCollection) -> None:
                         "category_id": CATEGORY_IDS[instance.label],
                         "bbox": [x1, y1, x2 - x1, y2 - y1],
                         "area": instance.area,
-                        "segmentation": encode_rle(instance.mask),
+                        "segmentation": rle,
                         "iscrowd": int(instance.crowd),
                     }
                 )

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from recnext.data.rle import decode_rle, run_lengths
-from recnext.errors import MissingExtraError, RecNextError
+from recnext.errors import RecNextError
+
+from .rle import decode_rle, mask_tools, run_lengths
 
 _SMALLEST = 1.0  # pixels that a box to learn from has at least, as published
 
@@ -128,30 +129,15 @@ def read_coco(path: Path, *, masks: bool) -> CocoFile:
     return CocoFile(path, list(images.values()), tuple(categories[i] for i in ids), ids, ground_truth, passed_over)
 
 
-def mask_tools() -> Any:
-    """faster-coco-eval's mask functions.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        from faster_coco_eval.core import mask
-    except ImportError:
-        raise MissingExtraError("faster-coco-eval", "detection", "COCO's masks and evaluation") from None
-    return mask
-
-
 def decode_segmentation(segmentation: Any, *, height: int, width: int) -> np.ndarray:
     """Polygons, or RLE of either kind, as bool (height, width).
 
     Raises:
-        MissingExtraError: polygons or compressed RLE, and faster-coco-eval is not installed.
+        MissingExtraError: polygons, and faster-coco-eval is not installed.
     """
-    if isinstance(segmentation, Mapping) and isinstance(segmentation["counts"], list):
-        return decode_rle(dict(segmentation))
-    tools = mask_tools()
     if isinstance(segmentation, Mapping):
-        return np.asarray(tools.decode(dict(segmentation))).astype(bool)
+        return decode_rle(segmentation)
+    tools = mask_tools()
     return np.asarray(tools.decode(tools.merge(tools.frPyObjects(segmentation, height, width)))).astype(bool)
 
 

@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Optional
 
-import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 from recnext.data.images import UnreadableImageError
 
 from .batches import DetectionBatch
-from .coco import CocoFile, mask_tools
+from .coco import CocoFile
 from .metrics import CocoResult, coco_metrics
+from .rle import encode_masks
 
 
 @dataclass(frozen=True)
@@ -138,12 +138,6 @@ def to_coco(found: dict[str, Tensor], *, image_id: int, category_ids: Sequence[i
         )
     ]
     if "masks" in found and records:
-        drawn = found["masks"][:, 0].cpu().numpy().astype(np.uint8)
-        encoded = mask_tools().encode(np.asfortranarray(drawn.transpose(1, 2, 0)))
-        for record, rle in zip(records, encoded, strict=True):
-            counts = rle["counts"]
-            record["segmentation"] = {
-                "size": [int(side) for side in rle["size"]],
-                "counts": counts.decode() if isinstance(counts, bytes) else counts,
-            }
+        encoded = encode_masks(found["masks"][:, 0].cpu().numpy())
+        records = [{**record, "segmentation": rle} for record, rle in zip(records, encoded, strict=True)]
     return records

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,21 +65,17 @@ def coco_metrics(file: CocoFile, detections: Sequence[dict[str, Any]], *, image_
     except ImportError:
         raise MissingExtraError("faster-coco-eval", "detection", "COCO evaluation") from None
     logging.getLogger("faster_coco_eval").setLevel(logging.ERROR)
-    if not detections:
-        return _nothing_found(file, image_ids)
     numbers = {image.id: number for number, image in enumerate(file.images, start=1)}  # ids may be text
-    content = deepcopy(file.ground_truth)
-    for image in content["images"]:
-        image["id"] = numbers[image["id"]]
-    for record in content["annotations"]:
-        record["image_id"] = numbers[record["image_id"]]
-    truth = COCO(content)
+    images = [{**image, "id": numbers[image["id"]]} for image in file.ground_truth["images"]]
+    known = [{**record, "image_id": numbers[record["image_id"]]} for record in file.ground_truth["annotations"]]
+    truth = COCO({**file.ground_truth, "images": images, "annotations": known})
     left_out = "bbox" if masks else "segmentation"  # else it would decide the area that sizes go by
     judged = [
         {key: value for key, value in each.items() if key != left_out} | {"image_id": numbers[each["image_id"]]}
         for each in detections
     ]
-    evaluation = COCOeval_faster(truth, truth.loadRes(judged), "segm" if masks else "bbox")
+    found = truth.loadRes(judged) if judged else COCO({**file.ground_truth, "images": images, "annotations": []})
+    evaluation = COCOeval_faster(truth, found, "segm" if masks else "bbox")
     evaluation.params.imgIds = sorted(numbers[image_id] for image_id in image_ids)
     evaluation.params.catIds = list(file.category_ids)
     evaluation.evaluate()
@@ -91,18 +86,6 @@ def coco_metrics(file: CocoFile, detections: Sequence[dict[str, Any]], *, image_
     whole = tuple(_mean(precision[:, :, index]) for index in range(len(file.category_ids)))
     half = tuple(_mean(precision[0, :, index]) for index in range(len(file.category_ids)))
     return CocoResult(twelve, whole, half)
-
-
-def _nothing_found(file: CocoFile, image_ids: Sequence[int]) -> CocoResult:
-    """Zero for each class that has objects."""
-    images = set(image_ids)
-    there = {
-        record["category_id"]
-        for record in file.ground_truth["annotations"]
-        if record["image_id"] in images and not record["iscrowd"]
-    }
-    per_class = tuple(0.0 if identifier in there else float("nan") for identifier in file.category_ids)
-    return CocoResult(dict.fromkeys(NUMBERS, 0.0 if there else float("nan")), per_class, per_class)
 
 
 def _mean(values: np.ndarray) -> float:
