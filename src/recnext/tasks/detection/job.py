@@ -24,10 +24,10 @@ from recnext.errors import RecNextError
 
 from .batches import GroupedBatches, evaluation_loader, training_loader
 from .checkpoint import describe, is_detector, load
-from .coco import mask_tools
 from .config import DetectorConfig
 from .data import CocoFolders, open_coco, training_transform
 from .model import Detector, build
+from .rle import mask_tools
 from .settings import DetectSettings
 from .task import DetectionTask
 
