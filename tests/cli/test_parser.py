@@ -1,9 +1,10 @@
+from dataclasses import dataclass
 from typing import Any, Literal, Optional, Union
 
 import pytest
-from jsonargparse import auto_cli
 
-from recnext.cli.parser import Parser, given_arguments
+from recnext.cli.parser import run_command
+from recnext.errors import RecNextError
 
 
 def run(
@@ -14,7 +15,7 @@ def run(
 
 
 def parse(*arguments: str) -> tuple:
-    return auto_cli(run, args=list(arguments), as_positional=True, parser_class=Parser)
+    return run_command(run, arguments, command="recnext run")
 
 
 def test_dashes_and_underscores_are_the_same():
@@ -38,9 +39,9 @@ def test_help_shows_dashes(capsys):
     assert "--batch-size" in capsys.readouterr().out
 
 
-def going_on(images: list[str], *, resume: Union[bool, Literal["auto"]] = False, batch_size: int = 8) -> tuple:
+def resuming(images: list[str], *, resume: Union[bool, Literal["auto"]] = False, batch_size: int = 8) -> tuple:
     """Does it."""
-    return images, resume, batch_size, given_arguments()
+    return images, resume
 
 
 @pytest.mark.parametrize(
@@ -54,15 +55,41 @@ def going_on(images: list[str], *, resume: Union[bool, Literal["auto"]] = False,
     ],
 )
 def test_a_switch_that_takes_a_word(arguments, resume, images):
-    result = auto_cli(going_on, args=arguments, as_positional=True, parser_class=Parser)
-    assert result[:2] == (images, resume)
+    assert run_command(resuming, arguments, command="recnext run") == (images, resume)
 
 
-def test_what_was_given_is_known_even_where_it_is_the_default(tmp_path):
-    (tmp_path / "c.yaml").write_text("resume: auto\n")
-    for arguments, given in (
-        (["a", "--batch-size=8"], {"images", "batch_size"}),
-        (["a"], {"images"}),
-        (["a", "--config", str(tmp_path / "c.yaml")], {"images", "resume"}),
+@dataclass
+class Settings:
+    """What can be set.
+
+    Args:
+        epochs: of training.
+        lr: of each step.
+    """
+
+    epochs: int = 3
+    lr: float = 0.1
+
+
+def given(data: str, **settings: Any) -> dict[str, Any]:
+    """Does it."""
+    Settings(**settings)
+    return settings
+
+
+def test_only_what_was_given_reaches_the_function_even_where_it_is_the_default(tmp_path):
+    (tmp_path / "c.yaml").write_text("lr: 0.5\n")
+    for arguments, settings in (
+        (["a", "--epochs=3"], {"epochs": 3}),
+        (["a"], {}),
+        (["a", "--config", str(tmp_path / "c.yaml")], {"lr": 0.5}),
+        (["a", "--config", str(tmp_path / "c.yaml"), "--lr=0.2"], {"lr": 0.2}),
     ):
-        assert auto_cli(going_on, args=arguments, as_positional=True, parser_class=Parser)[3] - {"config"} == given
+        assert run_command(given, arguments, command="recnext run") == settings
+
+
+def test_numbers_beyond_64_bits():
+    with pytest.raises(RecNextError, match="--batch-size is 18446744073709551616: expected a number of 64 bits"):
+        parse("a", f"--batch-size={2**64}")
+    with pytest.raises(RecNextError, match="--model-args is 184"):
+        parse("a", f'--model-args={{"depths": [1, {2**64}]}}')

@@ -44,7 +44,7 @@ def train(data: str, **settings: Any) -> int:
         data: folder of images and annotations.
     """
     chosen = DetectSettings(**settings)
-    return run_training(train_detector, chosen, data=Path(data), metric="box_ap", name="box AP")
+    return run_training(train_detector, chosen, given=settings, data=Path(data), metric="box_ap", name="box AP")
 
 
 def evaluation(

@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import Any, Optional
 
 from rich import box
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from recnext.checkpoints.published import published
 from recnext.errors import RecNextError
+from recnext.screen import Screen
 from recnext.study.analysis.costs import IMAGE_SIZE, count_costs, published_costs
 
 _FAMILIES = ("recnext_*", "mlla_*", "test_recnext_*")
@@ -29,7 +29,7 @@ def run(*, pattern: Optional[str] = None, all: bool = False, json: bool = False)
     if all:
         import_module("recnext.nn.models")  # registers the networks with timm
         others = [name for name in other_names({row["name"] for row in rows}) if fnmatchcase(name, pattern or "*")]
-        console = Console(stderr=True)
+        console = Screen(stderr=True)
         rows += [_counted(name) for name in track(others, "counting", console=console, transient=True)]
     if pattern is not None:
         rows = [row for row in rows if fnmatchcase(row["name"], pattern)]
@@ -38,7 +38,7 @@ def run(*, pattern: Optional[str] = None, all: bool = False, json: bool = False)
     if json:
         print(jsonlib.dumps(rows, indent=1))
     else:
-        Console().print(table(rows))
+        Screen().print(table(rows))
     return 0
 
 

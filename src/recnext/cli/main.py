@@ -5,10 +5,13 @@ Nothing heavy may be imported here: `recnext --help` has to answer in well under
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
+from recnext._startup import prepare_process
 from recnext._version import __version__
 from recnext.errors import RecNextError
+from recnext.text import printable
 
 # command -> what it does. Module `recnext.cli.<command>` holds `run`,
 # a typed function (or a dict of them, for subcommands) whose parameters become the flags.
@@ -40,6 +43,8 @@ COMMANDS: dict[str, str] = {
 
 _WITHOUT_NETWORKS = {"list"}  # answers at once, without torch
 
+_PIPE_CLOSED = 141  # as of a program that SIGPIPE ends
+
 _USAGE = "usage: recnext COMMAND [OPTIONS]     (recnext COMMAND --help tells a command's options)"
 
 
@@ -50,7 +55,8 @@ def _help() -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"recnext: error: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(BrokenPipeError):
+        print(f"recnext: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 
@@ -71,19 +77,16 @@ def dispatch(arguments: list[str]) -> int:
         return _fail(f"unknown command {name!r}: {hint}", 2)
 
     try:
-        from jsonargparse import auto_cli
-
-        from .parser import Parser
+        from .parser import run_command
 
         if name not in _WITHOUT_NETWORKS:
             import_module("recnext.nn.models")  # registers the networks with timm
         run = import_module(f"recnext.cli.{name.replace('-', '_')}").run
-        status = auto_cli(run, args=rest, prog=f"recnext {name}", as_positional=True, parser_class=Parser)
+        status = run_command(run, rest, command=f"recnext {name}")
     except RecNextError as error:
         return _fail(str(error), 2)
     except BrokenPipeError:  # `recnext list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", 1)
@@ -94,4 +97,18 @@ def dispatch(arguments: list[str]) -> int:
 
 def main() -> None:
     """The console script."""
-    sys.exit(dispatch(sys.argv[1:]))
+    prepare_process()
+    try:
+        status: object = dispatch(sys.argv[1:])
+    except BrokenPipeError:
+        status = _PIPE_CLOSED
+    except SystemExit as left:  # of --help
+        status = left.code
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python complains as it exits
+            closed = isinstance(error, BrokenPipeError)
+            status = status or (_PIPE_CLOSED if closed else _fail(f"standard output: {error.strerror}", 1))
+    sys.exit(status)  # type: ignore[arg-type]

@@ -25,6 +25,9 @@ def explained(message: str, *, command: str, options: Collection[str]) -> str:
         command: as it is called, "recnext train".
         options: the parser's flags, "--batch-size" among them.
     """
+    message = message.removeprefix('Parser key "config": ')
+    if message.startswith("--"):
+        return message  # of the configuration, explained before
     key, given = _KEY.search(message), _GIVEN.search(message)
     if key and given:
         flag = "--" + key["key"].rpartition(".")[2].replace("_", "-")

@@ -1,23 +1,45 @@
 """Arguments as a command line has them: dashes between words, switches without a value, several files in a row."""
 
 from collections.abc import Sequence
-from contextvars import ContextVar
 from typing import Any, Literal, NoReturn, Optional, get_args, get_origin
 
-from jsonargparse import ActionYesNo, ArgumentParser
+from jsonargparse import ActionYesNo, ArgumentParser, auto_parser
 
 from recnext.errors import RecNextError
 
 from .mistakes import explained
-from .recipes import with_paths
+from .recipes import with_recipes
 
-_CURRENT: ContextVar[tuple["Parser", list[str]]] = ContextVar("current")
+_LARGEST = 2**63  # what an integer of torch and numpy holds
 
 
-def given_arguments() -> set[str]:
-    """Names of the parameters that the running command's arguments, or its ``--config``, give."""
-    parser, arguments = _CURRENT.get()
-    return set(super(Parser, parser).parse_args(arguments, defaults=False).as_dict())
+def run_command(run: Any, arguments: Sequence[str], *, command: str) -> Any:
+    """Calls a function, or one of several by name, with what a command line gives; the rest stays its default.
+
+    Args:
+        run: a typed function, or a dict of them for subcommands.
+        arguments: after the command's name.
+        command: as it is called, "recnext train".
+
+    Raises:
+        RecNextError: the arguments do not fit.
+    """
+    parser = auto_parser(run, as_positional=True, parser_class=Parser, prog=command)
+    given = parser.instantiate(parser.parse_args(arguments))
+    if isinstance(run, dict):
+        run, given = run[given.subcommand], given[given.subcommand]
+    values = {name: value for name, value in vars(given).items() if name != "config"}
+    for name, value in values.items():
+        _require_64_bits(name, value)
+    return run(**values)
+
+
+def _require_64_bits(name: str, value: Any) -> None:
+    if isinstance(value, (list, tuple, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            _require_64_bits(name, part)
+    elif isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        raise RecNextError(f"--{name.replace('_', '-')} is {value}: expected a number of 64 bits at most")
 
 
 class Parser(ArgumentParser):
@@ -30,10 +52,10 @@ class Parser(ArgumentParser):
     """
 
     def parse_args(self, args: Optional[Sequence[str]] = None, *rest: Any, **options: Any) -> Any:  # type: ignore[override]
-        """Parses, as argparse does."""
+        """Parses what is given, without the defaults."""
         if args is not None:
-            args = with_paths(self._with_values(args))
-            _CURRENT.set((self, args))
+            args = with_recipes(self._with_values(args))
+            options.setdefault("defaults", "--print_config" in args)
         return super().parse_args(args, *rest, **options)
 
     def error(self, message: str, ex: Optional[Exception] = None) -> NoReturn:

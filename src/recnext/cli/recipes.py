@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from recnext.errors import RecNextError
+from recnext.text import read_text, read_yaml
 
 _PACKAGE = Path(__file__).parents[1]
 _FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parents[1] / "recipes")  # of the wheel, of the checkout
@@ -35,13 +36,25 @@ def find_recipe(name: str) -> str:
     raise RecNextError(f"no configuration {name!r}, neither a file nor a recipe: {hint}")
 
 
-def with_paths(arguments: Sequence[str]) -> list[str]:
-    """Arguments in which each ``--config`` has a path."""
+def with_recipes(arguments: Sequence[str]) -> list[str]:
+    """Arguments in which each ``--config`` has the text of its recipe.
+
+    Raises:
+        RecNextError: there is no such recipe, or it is not valid YAML.
+    """
     result: list[str] = []
     for argument in arguments:
         if result and result[-1] == "--config":
-            argument = find_recipe(argument)
+            result[-1] += "=" + _content(argument)
         elif argument.startswith("--config="):
-            argument = f"--config={find_recipe(argument.partition('=')[2])}"
-        result.append(argument)
+            result.append("--config=" + _content(argument.partition("=")[2]))
+        else:
+            result.append(argument)
     return result
+
+
+def _content(name: str) -> str:
+    path = Path(find_recipe(name))
+    if not isinstance(read_yaml(path), dict):
+        raise RecNextError(f"{path} holds no settings: expected lines such as 'epochs: 30'")
+    return read_text(path)

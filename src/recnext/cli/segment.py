@@ -40,7 +40,7 @@ def train(data: str, **settings: Any) -> int:
         data: folder of images and masks.
     """
     chosen = SegmentSettings(**settings)
-    return run_training(train_segmenter, chosen, data=Path(data), metric="miou", name="mIoU")
+    return run_training(train_segmenter, chosen, given=settings, data=Path(data), metric="miou", name="mIoU")
 
 
 def evaluation(

@@ -1,13 +1,24 @@
 """What several commands do alike: they check flags before anything heavy is read, and show how far the work is."""
 
+import json as jsonlib
 import sys
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from recnext.errors import RecNextError
+from recnext.screen import Screen
+from recnext.text import printable, to_json
 
 SMALLEST_IMAGE = 32  # pixels a side: the networks' stride
 
@@ -58,6 +69,21 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def print_json(value: Any, *, default: Any = None) -> None:
+    """Prints a result for ``--json``; what the encoding of stdout cannot hold is escaped as JSON does."""
+    text = to_json(value, indent=1, default=default)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = jsonlib.dumps(jsonlib.loads(text), indent=1)
+    print(text)
+
+
+class _What(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(printable(task.description))
+
+
 def progress_bar(*, quiet: bool = False) -> Progress:
     """A bar with count, time passed and time left on a terminal's standard error, gone at the end.
 
@@ -66,9 +92,9 @@ def progress_bar(*, quiet: bool = False) -> Progress:
     """
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     return Progress(
-        TextColumn("{task.description}", markup=False),
+        _What(),
         *columns,
-        console=Console(stderr=True),
+        console=Screen(stderr=True),
         transient=True,
         redirect_stdout=sys.stdout.isatty(),
         disable=quiet or not sys.stderr.isatty(),

@@ -19,4 +19,6 @@ def run(data: str, **settings: Any) -> int:
         data: folder that holds train and val; or imagenet:ROOT, cifar10:ROOT, cifar100:ROOT, flowers102:ROOT,
             inat2018:ROOT, inat2019:ROOT, tar:ROOT, wds:ROOT, hfds:NAME, hfids:NAME.
     """
-    return run_training(train_on_folders, TrainSettings(**settings), data=data, metric="top1", name="top-1")
+    return run_training(
+        train_on_folders, TrainSettings(**settings), given=settings, data=data, metric="top1", name="top-1"
+    )

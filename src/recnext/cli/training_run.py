@@ -1,27 +1,31 @@
 """What every command that trains does around the training."""
 
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Collection
 from typing import Any
 
 from accelerate import PartialState
-from rich.console import Console
 
 from recnext.engine.failures import DivergedError
 from recnext.engine.result import TrainingResult
 from recnext.engine.settings import LoopSettings
-
-from .parser import given_arguments
+from recnext.screen import Screen
 
 
 def run_training(
-    train: Callable[..., TrainingResult], settings: LoopSettings, *, data: Any, metric: str, name: str
+    train: Callable[..., TrainingResult],
+    settings: LoopSettings,
+    *,
+    given: Collection[str],
+    data: Any,
+    metric: str,
+    name: str,
 ) -> int:
-    """Trains, and says how it ended; called by the function whose arguments the settings are.
+    """Trains, and says how it ended.
 
     Args:
         train: takes the settings, and `data`, `given` and `console` by name.
         settings: of the run.
+        given: names of the settings that the command line or its recipe gives.
         data: to train on.
         metric: key of the best record's measure.
         name: that measure for people.
@@ -29,10 +33,9 @@ def run_training(
     Returns:
         The exit status: 128 and the signal's number for a stopped run.
     """
-    console = Console()
-    given = given_arguments() & {entry.name for entry in fields(settings)}
+    console = Screen()
     try:
-        result = train(settings, data=data, given=given, console=console)
+        result = train(settings, data=data, given=set(given), console=console)
     except DivergedError:
         if PartialState().is_main_process:
             raise
@@ -40,9 +43,9 @@ def run_training(
     console.quiet = not PartialState().is_main_process
     if result.interrupted is not None:
         text = f"stopped in {result.where} after step {result.position[1]}, saved in {settings.folder}"
-        console.print(f"{text}: --resume goes on from there", highlight=False, soft_wrap=True)
+        console.print(f"{text}: --resume goes on from there")
         return 128 + result.interrupted
     assert result.best is not None
     best = f"best {name} {result.best[metric]:.2f} in epoch {result.best['epoch'] + 1}"
-    console.print(f"{best}: {settings.folder / 'best.safetensors'}", highlight=False, soft_wrap=True)
+    console.print(f"{best}: {settings.folder / 'best.safetensors'}")
     return 0

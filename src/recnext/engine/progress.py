@@ -7,6 +7,7 @@ from typing import Any, Optional
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from .run_folder import Record
 
@@ -84,9 +85,12 @@ class RunProgress:
         )
         self.console.print(
             f"{where}  loss {record['train_loss']:.4f}  {shown}  lr {record['lr']:.1e}  "
-            f"{record['images_per_second']:.0f} img/s  {record['seconds']:.1f} s{'  [green]best' if best else ''}",
+            f"{record['images_per_second']:.0f} img/s  {record['seconds']:.1f} s",
+            Text("  best" if best else "", "green"),
             highlight=False,
+            markup=False,
             soft_wrap=True,
+            sep="",
         )
 
     def note(self, text: str) -> None:
