@@ -30,7 +30,7 @@ PEERS = (("recnext_m3", "repvit_m1_1"), ("recnext_t", "fastvit_t8"))
 # bar -> the least speed-up over the plain form, by network
 SPEEDUPS = {
     "auto": {"recnext_m1": 5.0, "recnext_a1": 4.0, "recnext_t": 5.0},
-    "best f32": {"recnext_m1": 3.2, "recnext_a1": 3.0, "recnext_t": 3.5},
+    "best fp32": {"recnext_m1": 3.2, "recnext_a1": 3.0, "recnext_t": 3.5},
     "torch": {"recnext_m1": 1.45},
 }
 OVER_PLAIN_EXPORT = {"recnext_m1": 1.0, "recnext_a1": 1.03, "recnext_t": 1.0}
@@ -74,7 +74,7 @@ def forms(name: str, x: torch.Tensor, threads: int) -> tuple[Calls, str]:
         "plain openvino": plain_openvino(plain, x, threads),
     }
     for backend in ("torch", *RUNTIMES, "auto"):
-        run = optimize(model, x, backend=backend, precision="auto" if backend == "auto" else "f32", threads=threads)
+        run = optimize(model, x, backend=backend, precision="auto" if backend == "auto" else "fp32", threads=threads)
         calls[backend] = lambda run=run: run(x)
     return calls, run.reason
 
@@ -98,7 +98,7 @@ def ratios(name: str, times: dict[str, Timing]) -> list[dict[str, Any]]:
     def over(slow: str, *fast: str) -> float:
         return times[slow].median / min(times[form].median for form in fast)
 
-    measured = {"auto": ("auto",), "best f32": ("onnxruntime", "openvino"), "torch": ("torch",)}
+    measured = {"auto": ("auto",), "best fp32": ("onnxruntime", "openvino"), "torch": ("torch",)}
     rows = [
         bar(f"{name} {form} over plain", over("plain", *measured[form]), limits[name])
         for form, limits in SPEEDUPS.items()
@@ -119,7 +119,7 @@ def peers(
     for name in pair:
         model = network(name, torch.device("cpu"))
         for backend in RUNTIMES:
-            run = optimize(model, x, backend=backend, precision="f32", threads=threads)
+            run = optimize(model, x, backend=backend, precision="fp32", threads=threads)
             calls[f"{name} {backend}"] = lambda run=run: run(x)
     times = timed(calls, " and ".join(pair), rounds, steady)
     ours, theirs = pair

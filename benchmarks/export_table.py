@@ -69,7 +69,7 @@ def measure(name: str, targets: list[str], *, size: int, threads: int, rounds: i
     generator = torch.Generator().manual_seed(0)
     noise = [torch.randn(1, 3, size, size, generator=generator).numpy() for _ in range(8)]
     x = torch.randn(1, 3, size, size, generator=generator)
-    eager = optimize(model, x, backend="torch", precision="f32", threads=threads)
+    eager = optimize(model, x, backend="torch", precision="fp32", threads=threads)
     calls: dict[str, Callable[[], Any]] = {BASELINE: lambda: eager(x)}
     rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -25,7 +25,7 @@ def main() -> int:
             backend="onnxruntime,openvino",
             size=SIZE,
             quick="--quick" in sys.argv[1:],
-            precision="f32",
+            precision="fp32",
             json=True,
             plot=PICTURE,
         )

@@ -9,6 +9,7 @@ threads, size, dtype and layout.
 
 import argparse
 import json
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -20,7 +21,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import recnext
-from recnext.study.analysis.timing import Interleaved
+from recnext.deploy.optimize.trial import timed_turns, timing
 from recnext.study.speed.machine import describe
 from recnext.tasks.segmentation import build
 
@@ -50,7 +51,7 @@ def variants(name: str, size: int, threads: int, backends: list[str]) -> dict[st
         "folded, channels_last": forward(folded, image, channels_last=True),
     }
     for backend in backends:
-        fast = recnext.optimize(model, image, backend=backend, precision="f32", threads=threads)
+        fast = recnext.optimize(model, image, backend=backend, precision="fp32", threads=threads)
         functions[f"recnext.optimize, {backend}"] = lambda fast=fast: fast(image)
     return functions
 
@@ -76,12 +77,12 @@ def main() -> None:
     table = Table("network", "variant", "ms", "times the first")
     rows = []
     for name in args.models:
-        timing = Interleaved(
-            variants(name, args.image_size, args.threads, args.backends), rounds=args.rounds, least=0.05
-        )
-        for _ in track(timing, name, total=len(timing), transient=True):
+        functions = variants(name, args.image_size, args.threads, args.backends)
+        times: dict[str, list[float]] = {variant: [] for variant in functions}
+        turns = timed_turns(functions, times, rounds=args.rounds, seconds=math.inf, calls=1, least=0.05)
+        for _ in track(turns, name, total=args.rounds, transient=True):
             pass
-        medians = timing.medians()
+        medians = {variant: timing(values).median for variant, values in times.items()}
         for variant, seconds in medians.items():
             row = {
                 "network": name,

@@ -19,13 +19,13 @@ def _no_cache(monkeypatch):
 
 def test_json_csv_and_picture(capsys, tmp_path):
     table, picture = tmp_path / "bench.csv", tmp_path / "bench.png"
-    assert dispatch([*ONE, "--precision", "f32", "--json", "--output", str(table), "--plot", str(picture)]) == 0
+    assert dispatch([*ONE, "--precision", "fp32", "--json", "--output", str(table), "--plot", str(picture)]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["machine"]["threads"] == 1
     rows = report["rows"]
     assert {row["model"] for row in rows} == {"test_recnext_m", "test_recnext_l"}
     for row in rows:
-        assert (row["backend"], row["precision"], row["size"]) == ("torch", "f32", 64)
+        assert (row["backend"], row["precision"], row["size"]) == ("torch", "fp32", 64)
         assert 0 < row["low_ms"] <= row["latency_ms"] <= row["high_ms"]
         assert row["images_per_second"] > 0
     with table.open(newline="") as file:
@@ -34,10 +34,10 @@ def test_json_csv_and_picture(capsys, tmp_path):
 
 
 def test_the_table(capsys):
-    assert dispatch([*ONE[:2], *ONE[3:], "--precision", "f32", "--no-throughput"]) == 0
+    assert dispatch([*ONE[:2], *ONE[3:], "--precision", "fp32", "--no-throughput"]) == 0
     out = capsys.readouterr().out
     assert "test_recnext_m" in out
-    assert "torch f32" in out
+    assert "torch fp32" in out
 
 
 def test_resolution(capsys, tmp_path, monkeypatch):
@@ -59,7 +59,7 @@ def test_resolution(capsys, tmp_path, monkeypatch):
         (["test_recnext_m", "--threads", "0"], "--threads is 0"),
         (["test_recnext_m", "--output", "no/such/folder.csv"], "there is no folder no/such"),
         (
-            ["test_recnext_m", "--backend", "onnxruntime", "--precision", "f16", "--size", "64"],
+            ["test_recnext_m", "--backend", "onnxruntime", "--precision", "fp16", "--size", "64"],
             "none of test_recnext_m",
         ),
     ],

@@ -51,8 +51,8 @@ def run(
         task = progress.add_task("building", total=ablation.steps())
         for variant in ablation.build():
             progress.update(task, advance=1, description=f"building {variant}")
-        for variant in ablation.time():
-            progress.update(task, advance=1, description=f"timing {variant}")
+        for turn in ablation.time():
+            progress.update(task, advance=1, description=f"turn {turn + 1}")
     rows = ablation.rows()
 
     setting = (

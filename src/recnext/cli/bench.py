@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Optional
 
 import torch
 from rich import box
@@ -19,6 +19,7 @@ from recnext.deploy.optimize import BACKENDS
 from recnext.deploy.optimize.steady import Steady
 from recnext.engine.devices import choose_device
 from recnext.errors import RecNextError
+from recnext.precision import parse_precision
 from recnext.study.speed.machine import describe, one_line
 from recnext.study.speed.peers import OURS, PEERS
 from recnext.study.speed.protocol import QUICK, Budget, Measurement, Subject, measure, subjects
@@ -33,7 +34,7 @@ def run(
     models: list[str] = [],  # noqa: B006 (never changed)
     *,
     backend: str = "auto",
-    precision: Literal["auto", "f32", "bf16", "f16"] = "auto",
+    precision: str = "auto",
     size: int = 224,
     threads: Optional[int] = None,
     device: str = "auto",
@@ -54,7 +55,7 @@ def run(
         models: timm names and exported files (.onnx, .xml, .pte, .tflite, .pt2); by default some of ours beside peers
             of matched accuracy. Files run as they are, whatever --backend and --precision say.
         backend: auto, torch, compile, onnxruntime, openvino, or several with commas, to measure each.
-        precision: auto takes bf16 where the hardware has it and it is faster.
+        precision: fp32, bf16, fp16, or auto, which takes bf16 where the hardware has it and it is faster.
         size: side of the images in pixels.
         threads: CPU threads; by default torch's.
         device: auto, cpu, cuda or cuda:N.
@@ -73,6 +74,7 @@ def run(
     for path in (output, plot):
         if path is not None and not path.parent.is_dir():
             raise RecNextError(f"cannot write {path}: there is no folder {path.parent}")
+    precision = parse_precision(precision)
     target = choose_device(device)
     if threads is not None:
         if threads < 1:

@@ -76,7 +76,7 @@ def run(
         workers: processes that load images.
         device: auto, cpu, cuda, cuda:1, mps.
         backend: torch, compile, onnxruntime, openvino, or auto for the fastest by a short trial.
-        precision: f32, bf16, f16, or auto: with torch f32, otherwise also bf16 where the hardware has it.
+        precision: fp32, bf16, fp16, or auto: with torch fp32, otherwise also bf16 where the hardware has it.
         json: print JSON instead of a table.
         output: folder for per_class.csv, result.json and confusion.png.
     """

@@ -1,6 +1,7 @@
 """`recnext laws`: RecConv against a plain depthwise convolution of the same receptive field."""
 
 import json as jsonlib
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -14,12 +15,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from recnext.deploy.optimize.cache import processor
+from recnext.deploy.optimize.trial import CLOCK, timed_turns, timing
 from recnext.engine.figures import figure
 from recnext.errors import RecNextError
 from recnext.nn.mixers.recconv import RecConv2d
 from recnext.study.analysis.laws import Law, law, plain_convolution
 from recnext.study.analysis.receptive_field import nominal_receptive_field
-from recnext.study.analysis.timing import Interleaved
 
 
 def run(
@@ -90,16 +91,16 @@ def measure(
         plain = plain_convolution(channels, nominal_receptive_field(kernel, level=level))
         functions[f"recconv {level}"] = _call(recconv, x)
         functions[f"plain {level}"] = _call(plain, x)
-    turns = Interleaved(functions, rounds=rounds)
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    turns = timed_turns(functions, times, rounds=rounds, seconds=math.inf, calls=1, least=CLOCK)
     laws = []
     with Progress(console=Console(stderr=True), transient=True, disable=quiet) as progress:
         with torch.inference_mode():
-            for _ in progress.track(turns, total=len(turns), description="timing"):
+            for _ in progress.track(turns, total=rounds, description="timing"):
                 pass
-        seconds = turns.medians()
         for level in progress.track(range(levels + 1), description="receptive fields"):
-            times = (seconds[f"recconv {level}"], seconds[f"plain {level}"])
-            laws.append(law(level, kernel_size=kernel, channels=channels, size=size, mode=mode, seconds=times))
+            seconds = timing(times[f"recconv {level}"]).median, timing(times[f"plain {level}"]).median
+            laws.append(law(level, kernel_size=kernel, channels=channels, size=size, mode=mode, seconds=seconds))
     return laws
 
 

@@ -68,7 +68,7 @@ def run(
         ema: take the moving average of the weights.
         workers: threads that decode images; by default one a CPU.
         backend: torch, compile, onnxruntime, openvino, or auto for the fastest by a short trial.
-        precision: f32, bf16, f16, or auto: with torch f32, otherwise also bf16 where the hardware has it.
+        precision: fp32, bf16, fp16, or auto: with torch fp32, otherwise also bf16 where the hardware has it.
         json: print a JSON list with an object for each image.
         output: CSV file to write, a line for each image and class; or .parquet, a row an image: then nothing is
             printed, images may be tar shards, several processes (torchrun) share them, and a killed run goes on.

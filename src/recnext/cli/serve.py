@@ -47,7 +47,7 @@ def run(
         image_size: N or HxW in pixels; by default the one of the weights.
         device: auto, cpu, cuda, cuda:N or mps.
         backend: torch, compile, onnxruntime, openvino, or auto for the fastest by a short trial.
-        precision: f32, bf16, f16, or auto: also bf16 where the hardware has it.
+        precision: fp32, bf16, fp16, or auto: also bf16 where the hardware has it.
         threads: CPU threads of the network; by default torch's.
         max_batch: images computed together at most, a power of two.
         batch_wait: milliseconds that an idle network waits for further images.

@@ -15,6 +15,7 @@ from torch import nn
 from recnext.checkpoints.sources import find_file
 from recnext.deploy.optimize import forward_for
 from recnext.engine.processes import Processes, joined
+from recnext.precision import parse_precision
 from recnext.tasks.classification.chunks import open_chunks
 from recnext.tasks.classification.embedding import ROWS, Columns, write_table
 from recnext.tasks.classification.parts import Parts
@@ -80,7 +81,7 @@ def make_table(
             print(f"recnext: going on with {parts.folder}: {parts.rows()} images are done", file=sys.stderr)
         processes.wait()
         forward: Any = network
-        if backend != "torch" or precision not in ("auto", "f32"):
+        if backend != "torch" or parse_precision(precision) not in ("auto", "fp32"):
             channels, *sides = resolve_model_data_config(network)["input_size"]
             size = image_size or tuple(sides)
             example = torch.randn(

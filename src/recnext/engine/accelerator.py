@@ -14,7 +14,7 @@ from torch import distributed, nn
 from recnext.errors import RecNextError
 
 from .devices import choose_device
-from .settings import LoopSettings, Precision, Tracker
+from .settings import LoopSettings, Tracker
 from .sharding import enable_sharding, is_sharded
 from .tracking import check_tracker
 
@@ -22,7 +22,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def make_accelerator(
-    *, device: str = "auto", precision: Precision = "auto", tracker: Tracker = "none", folder: Optional[Path] = None
+    *, device: str = "auto", precision: str = "auto", tracker: Tracker = "none", folder: Optional[Path] = None
 ) -> Accelerator:
     """The engine for one process, or for each of those that torchrun or accelerate started.
 
@@ -40,9 +40,9 @@ def make_accelerator(
     chosen = choose_device(device)
     kind = chosen.type
     if precision == "auto":
-        precision = "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "no"
+        precision = "bf16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
     if precision == "fp16" and kind == "cpu":
-        raise RecNextError("--precision fp16 needs a GPU: on the CPU use no or bf16")
+        raise RecNextError("--precision fp16 needs a GPU: on the CPU use fp32 or bf16")
     if kind == "cuda":
         torch.backends.cudnn.benchmark = True  # all batches have one shape
         if chosen.index is not None:
@@ -55,7 +55,7 @@ def make_accelerator(
     accelerator = Accelerator(
         cpu=kind == "cpu",
         fsdp_plugin=plugin,
-        mixed_precision=precision,
+        mixed_precision="no" if precision == "fp32" else precision,
         log_with=None if tracker == "none" else tracker,
         project_dir=None if folder is None else str(folder),
     )
@@ -68,6 +68,11 @@ def make_accelerator(
     if plugin is not None:
         enable_sharding(accelerator, plugin)
     return accelerator
+
+
+def precision_of(accelerator: Accelerator) -> str:
+    """The precision in use: fp32, bf16 or fp16."""
+    return "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
 
 
 def autocast_dtype(accelerator: Accelerator) -> Optional[torch.dtype]:

@@ -56,7 +56,8 @@ def stop_diverged(
     run.write_text(REPORT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     raise DivergedError(
         f"the loss is {found[0]['loss'] if found else 'not finite'} in {where}: stopped before that step, "
-        f"{_kept(run)}; {run.path / REPORT} names the images; a lower --lr (peak now {lr:g}) or --precision no may help"
+        f"{_kept(run)}; {run.path / REPORT} names the images; a lower --lr (peak now {lr:g}) or "
+        "--precision fp32 may help"
     )
 
 
@@ -71,7 +72,7 @@ def refuse_broken_weights(model: nn.Module, *, where: str, lr: float, run: RunFo
     if accelerator.reduce(broken.float(), "sum").item() > 0:
         raise DivergedError(
             f"the weights are not finite any more after {where}: stopped without saving them, {_kept(run)}; a lower "
-            f"--lr (peak now {lr:g}) or --precision no may help"
+            f"--lr (peak now {lr:g}) or --precision fp32 may help"
         )
 
 

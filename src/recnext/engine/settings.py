@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
 from recnext.errors import RecNextError
+from recnext.precision import parse_precision
 
-Precision = Literal["auto", "no", "bf16", "fp16"]
 Schedule = Literal["cosine", "epoch_cosine", "multistep", "poly"]
 Clip = Literal["none", "agc", "norm"]
 Tracker = Literal["none", "tensorboard", "wandb"]
@@ -49,7 +49,7 @@ class LoopSettings:
         ema: also keep an exponential moving average of the weights, evaluated and saved beside them.
         ema_decay: of that average, a step.
         ema_warmup: lower decay in the first steps, so that short runs have an average worth having.
-        precision: fp32 is "no"; auto is bf16 on GPUs that have it, else fp32.
+        precision: fp32, bf16, fp16, or auto: bf16 on GPUs that have it, else fp32.
         sync_batchnorm: statistics of BatchNorm over all GPUs.
         compile: torch.compile the network.
         channels_last: memory layout of the network and its images.
@@ -90,7 +90,7 @@ class LoopSettings:
     ema: bool = False
     ema_decay: float = 0.9998
     ema_warmup: bool = True
-    precision: Precision = "auto"
+    precision: str = "auto"
     sync_batchnorm: bool = False
     compile: bool = False
     channels_last: bool = True
@@ -105,6 +105,7 @@ class LoopSettings:
     resume: Resume = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "precision", parse_precision(self.precision))
         least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "base_batch": 1, "keep": 1}
         from_zero = ("workers", "seed", "save_every", "freeze_epochs", "evaluate_every")
         for name in (*least, *from_zero):

@@ -86,7 +86,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch):
         targets([])
     with pytest.raises(RecNextError, match="expected a name ending in"):
         target_of_file(tmp_path / "x.bin")
-    with pytest.raises(RecNextError, match="must be fp32, fp16, int8"):
+    with pytest.raises(RecNextError, match="precision 'bf16': expected fp32, fp16, int8"):
         ExportSpec(precision="bf16")
     with pytest.raises(RecNextError, match="32 pixels a side"):
         ExportSpec(size=(16, 64))

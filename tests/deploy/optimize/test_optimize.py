@@ -22,7 +22,7 @@ X = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 def _cache_and_precisions(tmp_path, monkeypatch):
     """A cache of its own, and a processor without bfloat16, so that every machine tries the same."""
     monkeypatch.setenv("RECNEXT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("recnext.deploy.optimize.precision.native_precisions", lambda device: ("f32",))
+    monkeypatch.setattr("recnext.deploy.optimize.precision.native_precisions", lambda device: ("fp32",))
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,8 @@ def assert_equal(optimized, model, x, tolerance=1e-4):
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
 def test_outputs_are_equal_for_any_batch(model, backend):
-    optimized = recnext.optimize(model, X, backend=backend, precision="f32", threads=1)
-    assert (optimized.backend, optimized.precision, optimized.threads) == (backend, "f32", 1)
+    optimized = recnext.optimize(model, X, backend=backend, precision="fp32", threads=1)
+    assert (optimized.backend, optimized.precision, optimized.threads) == (backend, "fp32", 1)
     for batch in (1, 3, 2, 4, 5, 7, 6):  # more than have forms of their own
         assert_equal(optimized, model, images(batch))
     kept = optimized(images(1))
@@ -95,7 +95,7 @@ def test_outputs_are_equal_for_any_batch(model, backend):
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
 def test_memory_of_an_input_that_is_used_again(backend):
     model = small()
-    optimized = recnext.optimize(model, X, backend=backend, precision="f32", threads=1)
+    optimized = recnext.optimize(model, X, backend=backend, precision="fp32", threads=1)
     x = images(8)
     assert_equal(optimized, model, x)
     x.mul_(-2)  # the same memory with other values
@@ -128,7 +128,7 @@ def test_another_image_size_is_compiled_for(backend):
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
 def test_forms_of_other_shapes_can_be_released(backend):
     model = small()
-    optimized = recnext.optimize(model, X, backend=backend, precision="f32", threads=1)
+    optimized = recnext.optimize(model, X, backend=backend, precision="fp32", threads=1)
     for batch in (2, 3, 1):
         optimized(images(batch))
     optimized.release()
@@ -146,7 +146,7 @@ def test_torch_compile():
         assert_equal(optimized, model, images(batch))
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.1), ("f16", 0.02)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.1), ("fp16", 0.02)])
 def test_lower_precisions_of_torch(model, precision, tolerance):
     optimized = recnext.optimize(model, X, backend="torch", precision=precision, threads=1)
     assert optimized.precision == precision
@@ -170,7 +170,7 @@ def test_auto_takes_the_fastest_says_why_and_remembers(monkeypatch, caplog):
     times = [trial.milliseconds for trial in first.report]
     assert times == sorted(times)
     assert first.backend == first.report[0].backend
-    assert first.reason.startswith(f"{first.backend} f32, ")
+    assert first.reason.startswith(f"{first.backend} fp32, ")
     assert first.reason in caplog.text
     assert all(trial.error <= 1e-4 for trial in first.report)
 
@@ -234,7 +234,7 @@ def test_torch_compile_is_tried_where_there_is_no_runtime(monkeypatch):
     for package in ("openvino", "onnxruntime"):
         monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr(selection, "can_compile", lambda device: True)
-    assert selection._candidates("auto", "f32", X.device)[0] == [("compile", "f32"), ("torch", "f32")]
+    assert selection._candidates("auto", "fp32", X.device)[0] == [("compile", "fp32"), ("torch", "fp32")]
 
 
 def test_a_backend_that_fails_or_is_wrong_is_dropped_with_one_line(monkeypatch, caplog):
@@ -254,11 +254,11 @@ def test_a_backend_that_fails_or_is_wrong_is_dropped_with_one_line(monkeypatch, 
     optimized = recnext.optimize(small(), X, threads=1)
     assert optimized.backend == "torch"
     said = lines(caplog)
-    assert said[0] == "optimize: openvino f32 is dropped: no such operator"
-    assert "onnxruntime f32 is dropped: outputs differ by" in said[1]
+    assert said[0] == "optimize: openvino fp32 is dropped: no such operator"
+    assert "onnxruntime fp32 is dropped: outputs differ by" in said[1]
     assert len(said) == 2
     assert {trial.note for trial in optimized.report[1:]} == {line.partition("dropped: ")[2] for line in said}
-    with pytest.raises(recnext.RecNextError, match="openvino in f32 cannot run this model: no such operator"):
+    with pytest.raises(recnext.RecNextError, match="openvino in fp32 cannot run this model: no such operator"):
         recnext.optimize(small(), X, backend="openvino")
 
 
@@ -294,8 +294,8 @@ def test_threads_are_honoured_and_put_back():
     ("change", "message"),
     [
         ({"backend": "tensorrt"}, "backend='tensorrt' must be auto, openvino, onnxruntime, compile, torch"),
-        ({"precision": "int8"}, "precision='int8' must be auto, f32, bf16, f16"),
-        ({"backend": "onnxruntime", "precision": "f16"}, "has no precision f16; it has f32"),
+        ({"precision": "int8"}, "precision 'int8': expected auto, fp32, bf16, fp16"),
+        ({"backend": "onnxruntime", "precision": "fp16"}, "has no precision fp16; it has fp32"),
         ({"threads": 0}, "threads=0"),
         ({"example_input": torch.zeros(3, 64, 64)}, r"\(3, 64, 64\); expected a float tensor"),
         ({"example_input": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}, "torch.uint8"),
@@ -326,8 +326,8 @@ def test_forward_for_long_jobs():
 
 
 def test_the_sentence_names_winner_and_beaten():
-    trials = [Trial("openvino", "f32", 12.0), Trial("torch", "f32", 30.0), Trial("onnxruntime", "f32", note="no")]
-    assert selection._sentence(trials, 2) == "openvino f32, 12 ms against 30 in torch f32; 2 threads"
+    trials = [Trial("openvino", "fp32", 12.0), Trial("torch", "fp32", 30.0), Trial("onnxruntime", "fp32", note="no")]
+    assert selection._sentence(trials, 2) == "openvino fp32, 12 ms against 30 in torch fp32; 2 threads"
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])

@@ -71,7 +71,7 @@ def test_activations_that_are_unknown_or_elsewhere_stay():
 @pytest.mark.parametrize("name", ["test_recnext_m", "test_recnext_a", "test_recnext_l", "resnet10t"])
 def test_networks_keep_their_outputs_at_other_sizes_and_batches(name):
     model = timm.create_model(name).eval()
-    run = recnext.optimize(model, torch.randn(1, 3, 64, 64), backend="torch", precision="f32")
+    run = recnext.optimize(model, torch.randn(1, 3, 64, 64), backend="torch", precision="fp32")
     for shape in [(1, 3, 64, 64), (3, 3, 96, 71)]:
         x = torch.randn(shape)
         with torch.no_grad():
@@ -81,7 +81,7 @@ def test_networks_keep_their_outputs_at_other_sizes_and_batches(name):
 def runner_parts(monkeypatch, broken):
     network = prepare(timm.create_model("test_recnext_m").eval(), torch.randn(1, 3, 64, 64), 1)
     monkeypatch.setattr(eager, "pack", broken)
-    return network, eager.eager_runner(network, "f32")
+    return network, eager.eager_runner(network, "fp32")
 
 
 def test_packing_that_raises_falls_back_to_the_plain_network(monkeypatch):

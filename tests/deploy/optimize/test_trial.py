@@ -7,7 +7,7 @@ import torch
 
 from recnext.deploy.optimize.outputs import relative_error, structure_of
 from recnext.deploy.optimize.precision import native_precisions, wanted_precisions
-from recnext.deploy.optimize.trial import interleaved
+from recnext.deploy.optimize.trial import interleaved, timed_turns
 from recnext.errors import RecNextError
 
 
@@ -23,6 +23,14 @@ def test_turns_alternate_and_medians_order_by_cost():
     assert times["fast"].median < times["slow"].median
     assert times["slow"].low <= times["slow"].median <= times["slow"].high
     assert times["slow"].rounds == 3
+
+
+def test_a_call_shorter_than_the_clocks_grain_is_repeated():
+    calls, times = [], {"fast": []}
+    turns = timed_turns({"fast": lambda: calls.append(1)}, times, rounds=1, seconds=9, calls=1, least=0.001)
+    assert list(turns) == [0]
+    assert len(calls) > 50
+    assert 0 < times["fast"][0] < 1e-4
 
 
 def test_the_error_is_relative_to_the_spread_and_infinite_where_nothing_compares():
@@ -51,14 +59,14 @@ def test_other_outputs_are_refused(outputs):
 def test_bf16_is_tried_only_where_the_processor_has_it(monkeypatch):
     cpu = torch.device("cpu")
     for amx, avx, expected in (
-        (False, False, ("f32",)),
-        (True, False, ("bf16", "f32")),
-        (False, True, ("bf16", "f32")),
+        (False, False, ("fp32",)),
+        (True, False, ("bf16", "fp32")),
+        (False, True, ("bf16", "fp32")),
     ):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx, raising=False)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx, raising=False)
         assert native_precisions(cpu) == expected
         assert wanted_precisions("auto", cpu) == expected
-    assert wanted_precisions("f16", cpu) == ("f16",)
-    with pytest.raises(RecNextError, match="precision='int4'"):
+    assert wanted_precisions("fp16", cpu) == ("fp16",)
+    with pytest.raises(RecNextError, match="precision 'int4'"):
         wanted_precisions("int4", cpu)

@@ -198,7 +198,7 @@ def test_state(server, classifier):
     model = server.ask("GET", "/v1/model").json
     assert model["classes"] == [str(digit) for digit in range(10)]
     assert model["image_size"] == [32, 32]
-    assert model["backend"] == "torch f32"
+    assert model["backend"] == "torch fp32"
     assert model["explains"] is classifier.explains
 
 

@@ -15,7 +15,7 @@ def test_a_digit_is_read(server, digit, tmp_path, classifier):
             page = visit.page
             page.goto(server.url)
             page.wait_for_selector("#accepted:has-text('megapixels')")
-            assert "10 classes, 32\u00d732 pixels, torch f32" in page.text_content("#model")
+            assert "10 classes, 32\u00d732 pixels, torch fp32" in page.text_content("#model")
             page.set_input_files("#camera" if phone else "#file", digit)
             page.wait_for_selector("#classes li")
             rows = page.locator("#classes li")

@@ -9,7 +9,6 @@ from torch import nn
 from recnext.nn.mixers.recconv import RecConv2d
 from recnext.study.analysis.cost import count_macs, count_parameters
 from recnext.study.analysis.laws import law, macs_ratio, plain_convolution, recconv_parameters
-from recnext.study.analysis.timing import Interleaved
 
 
 @pytest.mark.parametrize("level", range(6))
@@ -47,12 +46,3 @@ def test_count_macs_leaves_the_model_as_it_was() -> None:
     assert count_macs(model, (2, 3, 4, 4)) == 2 * (16 * 4 * 3 * 9 + 64 * 5)
     assert model.training
     assert model[1].num_batches_tracked == 0
-
-
-def test_interleaved_takes_turns() -> None:
-    calls: list[str] = []
-    turns = Interleaved({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=3, least=0)
-    assert list(turns) == ["a", "b"] * 4
-    assert len(turns) == 8
-    assert calls == ["a", "b"] * 4
-    assert all(0 <= seconds < 1 for seconds in turns.medians().values())

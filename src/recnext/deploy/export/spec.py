@@ -11,6 +11,7 @@ import numpy as np
 from recnext._version import __version__
 from recnext.checkpoints.metadata import IMAGENET_MEAN, IMAGENET_STD
 from recnext.errors import RecNextError
+from recnext.precision import parse_precision
 
 PRECISIONS = ("fp32", "fp16", "int8")
 SMALLEST = 32  # pixels a side: the networks' stride
@@ -63,8 +64,7 @@ class ExportSpec:
             raise RecNextError(
                 f"the file's name {self.name!r}: expected a plain name, such as mine; --output has folders"
             )
-        if self.precision not in PRECISIONS:
-            raise RecNextError(f"precision={self.precision!r} must be {', '.join(PRECISIONS)}")
+        object.__setattr__(self, "precision", parse_precision(self.precision, choices=PRECISIONS))
         if min(self.size) < SMALLEST:
             raise RecNextError(f"size={self.size}: the networks take {SMALLEST} pixels a side or more")
         if self.batch < 1:

@@ -18,7 +18,7 @@ class OnnxRuntime(Runtime):
     name = "onnxruntime"
     packages = ("onnxruntime", "onnx", "onnxscript")
     extra = "onnx"
-    precisions = ("f32",)
+    precisions = ("fp32",)
 
     def load(self, parts: Mapping[str, bytes], batch: Optional[int], *, precision: str, threads: int) -> Runner:
         import onnx

@@ -11,6 +11,8 @@ from torch import Tensor
 from .network import LOG, Runner
 from .runtime import Runtime
 
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # precisions as OpenVINO spells them
+
 
 def apart(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Calls what compiles OpenVINO models in a thread of its own.
@@ -38,7 +40,7 @@ class OpenVino(Runtime):
     name = "openvino"
     packages = ("openvino", "onnx", "onnxscript")
     extra = "openvino"
-    precisions = ("f32", "bf16", "f16")
+    precisions = tuple(_HINTS)
 
     def load(self, parts: Mapping[str, bytes], batch: Optional[int], *, precision: str, threads: int) -> Runner:
         import openvino
@@ -53,10 +55,10 @@ class OpenVino(Runtime):
             PERFORMANCE_HINT="LATENCY",
             NUM_STREAMS=1,
             INFERENCE_NUM_THREADS=threads,
-            INFERENCE_PRECISION_HINT=precision,
+            INFERENCE_PRECISION_HINT=_HINTS[precision],
         )
         used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        if used != precision:
+        if used != _HINTS[precision]:
             LOG.warning("openvino has no %s on this processor and computes in %s", precision, used)
         request, lock = compiled.create_infer_request(), threading.Lock()
         count = len(compiled.outputs)

@@ -5,13 +5,12 @@ from typing import Any, Optional
 
 import torch
 
-from recnext.errors import RecNextError
+from recnext.precision import parse_precision
 
-PRECISIONS = ("f32", "bf16", "f16")
-TOLERANCE = {"f32": 1e-4, "bf16": 0.1, "f16": 0.02}
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.1, "fp16": 0.02}
 """Largest error of an optimised network, relative to the spread of the outputs of the original."""
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def _torch_says(name: str) -> bool:
@@ -25,10 +24,10 @@ def native_precisions(device: torch.device) -> tuple[str, ...]:
     A CPU has bfloat16 if it has AMX or AVX512-BF16; others would emulate it, slower than float32.
     """
     if device.type == "cuda":
-        return ("bf16", "f16", "f32") if torch.cuda.is_bf16_supported(including_emulation=False) else ("f16", "f32")
+        return ("bf16", "fp16", "fp32") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp16", "fp32")
     if device.type == "cpu" and any(map(_torch_says, ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))):
-        return ("bf16", "f32")
-    return ("f32",)
+        return ("bf16", "fp32")
+    return ("fp32",)
 
 
 def wanted_precisions(precision: str, device: torch.device) -> tuple[str, ...]:
@@ -37,8 +36,5 @@ def wanted_precisions(precision: str, device: torch.device) -> tuple[str, ...]:
     Raises:
         RecNextError: an unknown precision.
     """
-    if precision == "auto":
-        return tuple(dict.fromkeys((native_precisions(device)[0], "f32")))
-    if precision not in PRECISIONS:
-        raise RecNextError(f"precision={precision!r} must be auto, {', '.join(PRECISIONS)}")
-    return (precision,)
+    name = parse_precision(precision)
+    return tuple(dict.fromkeys((native_precisions(device)[0], "fp32"))) if name == "auto" else (name,)

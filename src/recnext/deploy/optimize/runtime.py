@@ -96,7 +96,7 @@ class CompiledForms:
     def _first(self, x: Tensor) -> Sequence[Tensor]:
         """The first batch of a shape."""
         if self._eager is None:
-            self._eager = eager_runner(self.network, "f32")
+            self._eager = eager_runner(self.network, "fp32")
         expected = self._eager(x)
         if len(x) == 0:
             return expected

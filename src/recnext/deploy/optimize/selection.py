@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from recnext._version import __version__
 from recnext.errors import MissingExtraError, RecNextError
+from recnext.precision import FLOATS, parse_precision
 
 from .cache import Cache, cache_folder, fingerprint, processor
 from .compiled import can_compile, compiled_runner
@@ -20,7 +21,7 @@ from .network import LOG, Network, Runner, first_line, prepare, run
 from .onnx_runtime import OnnxRuntime
 from .open_vino import OpenVino
 from .outputs import relative_error
-from .precision import PRECISIONS, TOLERANCE, native_precisions, wanted_precisions
+from .precision import TOLERANCE, native_precisions, wanted_precisions
 from .runtime import CompiledForms, Runtime
 from .trial import interleaved
 
@@ -52,7 +53,7 @@ class Optimized:
     backend: str
     """"torch", "compile", "onnxruntime" or "openvino"."""
     precision: str
-    """"f32", "bf16" or "f16"."""
+    """"fp32", "bf16" or "fp16"."""
     threads: int
     report: list[Trial]
     """Everything that was considered, the fastest first."""
@@ -101,7 +102,7 @@ def optimize(
 ) -> Optimized:
     """The network in its fastest form on this machine: fused, in the runtime that a short trial shows to be fastest.
 
-    Outputs equal the original's: within 1e-4 of their spread in float32 (0.1 in bf16, 0.02 in f16), or the
+    Outputs equal the original's: within 1e-4 of their spread in float32 (0.1 in bf16, 0.02 in fp16), or the
     backend is dropped. Any batch size runs, and any image size: the first batch of a new size is compiled for
     (seconds). Compiled forms and the choice are kept on disk, in $RECNEXT_CACHE ("off": nowhere) or the
     platform's folder for caches, by weights, shapes, versions and processor.
@@ -111,7 +112,7 @@ def optimize(
         example_input: (N, C, H, W) float, of the size and batch to be fast at, on the device to compute on.
         backend: "torch" (fused, channels_last), "compile" (torch.compile), "onnxruntime", "openvino", or "auto":
             the fastest of those installed. "auto" tries torch.compile only where no runtime is installed.
-        precision: "f32", "bf16", "f16", or "auto": also bf16 (f16 on GPUs without it) where the hardware has it.
+        precision: "fp32", "bf16", "fp16", or "auto": also bf16 (fp16 on GPUs without it) where the hardware has it.
         threads: CPU threads; by default torch's.
 
     Returns:
@@ -164,7 +165,7 @@ def forward_for(
     threads: Optional[int] = None,
 ) -> Any:
     """What a long job calls in place of a model: the model itself for plain "torch", else `optimize`'s result."""
-    if backend == "torch" and precision in ("auto", "f32") and threads is None:
+    if backend == "torch" and parse_precision(precision) in ("auto", "fp32") and threads is None:
         return model.eval()
     return optimize(model, example_input, backend=backend, precision=precision, threads=threads)
 
@@ -198,7 +199,7 @@ def _candidates(backend: str, precision: str, device: torch.device) -> tuple[lis
 
 
 def _precisions_of(backend: str) -> tuple[str, ...]:
-    return RUNTIMES[backend].precisions if backend in RUNTIMES else PRECISIONS
+    return RUNTIMES[backend].precisions if backend in RUNTIMES else FLOATS
 
 
 def _attempt(backend: str, precision: str, network: Network, cache: Cache) -> tuple[Optional[Runner], Trial]:

@@ -12,6 +12,10 @@ WARM = 0.05
 """Seconds of untimed calls after which another library's threads no longer wait actively, and caches are this one's."""
 
 
+CLOCK = 0.01
+"""Seconds of calls on the clock beside which its grain does not count."""
+
+
 @dataclass(frozen=True)
 class Timing:
     """Times of one callable, in seconds per call."""
@@ -59,13 +63,15 @@ def timed_turns(
     rounds: int,
     seconds: float,
     calls: int,
+    least: float = 0.0,
     steady: Optional[Steady] = None,
     warm: float = 0.0,
 ) -> Iterator[int]:
     """Fills `times` turn by turn and yields the number of each: `interleaved` for those who show progress.
 
     Threads of the callable before may wait actively for the next one, ONNX Runtime's for some 30 ms by default, and
-    take a core away from this one: each is called untimed for `warm` seconds, and once at least.
+    take a core away from this one: each is called untimed for `warm` seconds, and once at least. On the clock it is
+    called `calls` times, and on until `least` seconds have passed.
 
     With `steady`, a turn starts when the machine is undisturbed, and one in whose course it was not is taken again,
     as often as there are turns, at most.
@@ -82,10 +88,7 @@ def timed_turns(
             function()
             while time.perf_counter() - begun < warm:
                 function()
-            begun = time.perf_counter()
-            for _ in range(calls):
-                function()
-            taken[name] = (time.perf_counter() - begun) / calls
+            taken[name] = _seconds_a_call(function, calls, least)
         if steady is not None and not steady.undisturbed() and steady.discarded < rounds:
             steady.discarded += 1
             continue
@@ -95,6 +98,15 @@ def timed_turns(
         turn += 1
         if turn > 2 and time.perf_counter() - start > seconds:
             return
+
+
+def _seconds_a_call(function: Callable[[], Any], calls: int, least: float) -> float:
+    begun, runs, elapsed = time.perf_counter(), 0, 0.0
+    while runs < calls or elapsed < least:
+        function()
+        runs += 1
+        elapsed = time.perf_counter() - begun
+    return elapsed / runs
 
 
 def timing(values: list[float]) -> Timing:

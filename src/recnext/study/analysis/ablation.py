@@ -1,6 +1,7 @@
 """The published ablation of token mixers in RecNeXt-M1, joined with what is counted and timed here."""
 
 import json
+import math
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ import torch
 from torch import nn
 
 from recnext.checkpoints.published import published
+from recnext.deploy.optimize.trial import CLOCK, timed_turns, timing
 from recnext.errors import RecNextError
 from recnext.nn.fusion import fuse
 
 from .cost import count_macs, count_parameters
-from .timing import Interleaved
 
 NETWORK = "recnext_m1"
 
@@ -85,37 +86,35 @@ class Ablation:
         if not self.variants:
             raise RecNextError("no token mixer given: leave them out for every one published")
         self._counts: dict[str, tuple[int, int]] = {}
-        self._turns: Interleaved | None = None
+        self._times: dict[str, list[float]] = {variant: [] for variant in self.variants}
+        self._functions: dict[str, Callable[[], Any]] = {}
 
     def build(self) -> Iterator[str]:
         """Makes, counts and fuses the networks, yielding each name; `time` comes next."""
         shape = (self.batch_size, 3, self.image_size, self.image_size)
         x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
-        functions: dict[str, Callable[[], Any]] = {}
         for variant in self.variants:
             model = timm.create_model(NETWORK, token_mixer=variant)
             parameters = count_parameters(model)
             fused: nn.Module = fuse(model).to(memory_format=torch.channels_last)
             counts = parameters, count_macs(fused, (1, *shape[1:]))  # refuses a size that does not fit
             self._counts[variant] = counts
-            functions[variant] = partial(fused, x)
+            self._functions[variant] = partial(fused, x)
             yield variant
-        self._turns = Interleaved(functions, rounds=self.rounds)
 
-    def time(self) -> Iterator[str]:
-        """Times the networks turn by turn, yielding the name after each pass; `rows` comes next."""
-        assert self._turns is not None, "build comes first"
+    def time(self) -> Iterator[int]:
+        """Times the networks turn by turn, yielding each turn's number; `rows` comes next."""
         with torch.inference_mode():
-            yield from self._turns
+            yield from timed_turns(
+                self._functions, self._times, rounds=self.rounds, seconds=math.inf, calls=1, least=CLOCK
+            )
 
     def steps(self) -> int:
-        """How many names `build` and `time` yield together."""
-        return len(self.variants) * (self.rounds + 2)
+        """How often `build` and `time` yield together."""
+        return len(self.variants) + self.rounds
 
     def rows(self) -> list[AblationRow]:
         """The table, in the order of the mixers."""
-        assert self._turns is not None, "build and time come first"
-        seconds = self._turns.medians()
         rows = []
         for variant in self.variants:
             known = self._published.get(variant, {})
@@ -129,7 +128,7 @@ class Ablation:
                     throughput=known.get("throughput_rtx3090"),
                     parameters=parameters,
                     macs=macs,
-                    seconds=seconds[variant],
+                    seconds=timing(self._times[variant]).median,
                     command=training_command(variant, image_size=self.image_size),
                 )
             )

@@ -13,6 +13,7 @@ from recnext._version import __version__
 from recnext.data import ImagePreparation
 from recnext.data.sampling import TrainBatches
 from recnext.data.transforms import SMALL_IMAGE
+from recnext.engine.accelerator import precision_of
 from recnext.engine.result import TrainingResult
 from recnext.engine.settings import counted
 
@@ -52,7 +53,7 @@ def run_config(
         "global_batch": global_batch,
         "processes": accelerator.num_processes,
         "device": str(accelerator.device),
-        "precision": accelerator.mixed_precision,
+        "precision": precision_of(accelerator),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": {
             "recnext": __version__,
@@ -70,13 +71,12 @@ def announce(console: Console, *, config: dict[str, Any], batches: TrainBatches,
     if settings["steps"] is not None:
         length = counted(settings["steps"], "step")
     start = settings["checkpoint"] or ("published weights" if settings["pretrained"] else "scratch")
-    precision = "fp32" if config["precision"] == "no" else config["precision"]
     lines = [
         f"{settings['model']} from {start}, {config['parameters'] / 1e6:.2f} M parameters, "
         f"{len(config['class_names'])} classes at {settings['image_size']} px",
         f"{config['train_images']} images to train on, {config['val_images']} to evaluate on, in {config['data']}",
         f"{config['lr_rule']}; {length}, "
-        f"{config['device']}, {precision}, {counted(config['processes'], 'process', 'es')}",
+        f"{config['device']}, {config['precision']}, {counted(config['processes'], 'process', 'es')}",
         f"run folder: {folder}",
     ]
     if settings["teacher"]:

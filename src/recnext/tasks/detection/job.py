@@ -14,7 +14,7 @@ from torch import nn
 from recnext._version import __version__
 from recnext.checkpoints.reading import read_weights
 from recnext.data.sampling import seed_everything
-from recnext.engine.accelerator import make_accelerator
+from recnext.engine.accelerator import make_accelerator, precision_of
 from recnext.engine.loop import fit
 from recnext.engine.result import TrainingResult
 from recnext.engine.resuming import read_settings, resumed
@@ -198,7 +198,7 @@ def _config(
         "global_batch": global_batch,
         "processes": accelerator.num_processes,
         "device": str(accelerator.device),
-        "precision": accelerator.mixed_precision,
+        "precision": precision_of(accelerator),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "passed_over": list(folders.notes),
         "versions": {
@@ -219,7 +219,6 @@ def _announce(
     if settings["steps"] is not None:
         length = counted(settings["steps"], "step")
     start = settings["checkpoint"] or ("published weights" if settings["pretrained"] else "scratch")
-    precision = "fp32" if config["precision"] == "no" else config["precision"]
     kind = "Mask R-CNN" if settings["masks"] else "Faster R-CNN (boxes alone)"
     size = config["input"]["size"]
     lines = [
@@ -227,7 +226,7 @@ def _announce(
         f"{len(config['class_names'])} classes, shorter side {size[0]}, longer at most {size[1]} px",
         f"{config['train_images']} images to train on, {config['val_images']} to evaluate on, in {config['data']}",
         *folders.notes,
-        f"{config['lr_rule']}; {length}, {config['device']}, {precision}, "
+        f"{config['lr_rule']}; {length}, {config['device']}, {config['precision']}, "
         f"{counted(config['processes'], 'process', 'es')}",
         f"run folder: {folder}",
     ]

@@ -17,7 +17,7 @@ from recnext.checkpoints.metadata import CheckpointMetadata
 from recnext.checkpoints.reading import read_weights
 from recnext.checkpoints.saving import describe
 from recnext.data.sampling import TrainBatches, seed_everything
-from recnext.engine.accelerator import make_accelerator
+from recnext.engine.accelerator import make_accelerator, precision_of
 from recnext.engine.loop import fit
 from recnext.engine.result import TrainingResult
 from recnext.engine.resuming import read_settings, resumed
@@ -210,7 +210,7 @@ def _config(
         "global_batch": global_batch,
         "processes": accelerator.num_processes,
         "device": str(accelerator.device),
-        "precision": accelerator.mixed_precision,
+        "precision": precision_of(accelerator),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "versions": {
             "recnext": __version__,
@@ -228,13 +228,12 @@ def _announce(console: Console, config: dict[str, Any], batches: TrainBatches, f
     if settings["steps"] is not None:
         length = counted(settings["steps"], "step")
     start = settings["checkpoint"] or ("published weights" if settings["pretrained"] else "scratch")
-    precision = "fp32" if config["precision"] == "no" else config["precision"]
     divided = "all pixels, as published" if settings["loss"] == "all" else "the pixels with a label"
     lines = [
         f"Semantic FPN on {settings['model']} from {start}, {config['parameters'] / 1e6:.2f} M parameters, "
         f"{len(config['class_names'])} classes, crops of {settings['image_size']} px",
         f"{config['train_images']} images to train on, {config['val_images']} to evaluate on, in {config['data']}",
-        f"{config['lr_rule']}; {length}, loss over {divided}, {config['device']}, {precision}, "
+        f"{config['lr_rule']}; {length}, loss over {divided}, {config['device']}, {config['precision']}, "
         f"{counted(config['processes'], 'process', 'es')}",
         f"run folder: {folder}",
     ]
