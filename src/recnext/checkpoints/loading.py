@@ -1,7 +1,9 @@
 """`recnext.load`: a network with weights from anywhere."""
 
+import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
+from inspect import signature
 from os import PathLike, fspath
 from typing import Any, Optional, Union
 
@@ -20,6 +22,7 @@ from .fitting import adapted_images, load_state
 from .metadata import CheckpointMetadata
 from .reading import Weights, read_weights
 
+_OWN = {"self", "device", "dtype", "pretrained", "pretrained_cfg", "cache_dir"}  # not for callers or files to choose
 _OTHER_TASKS = (  # beginnings of keys, what has them, and where it is read
     ("roi_head", "detector (recnext detect)", "detection"),
     ("decode_head.", "segmenter (recnext segment)", "segmentation"),
@@ -173,6 +176,11 @@ def _base(name: str) -> str:
 
 
 def _create(name: str, **arguments: Any) -> nn.Module:
+    known = _constructor_arguments(name)
+    if unknown := sorted(arguments.keys() - known):  # files bring arguments: none may reach timm's own, which fetch
+        close = get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "expected arguments of its constructor"
+        raise RecNextError(f"{name} has no argument {unknown[0]!r}: {hint}")
     try:
         return timm.create_model(name, **arguments)
     except RecNextError:
@@ -180,6 +188,14 @@ def _create(name: str, **arguments: Any) -> nn.Module:
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise RecNextError(f"{name} cannot be built with {shown}: {error}") from None
+
+
+def _constructor_arguments(name: str) -> set[str]:
+    """What the network's classes can be built with; nothing of `timm.create_model` itself is among it."""
+    made_in = vars(sys.modules[timm.model_entrypoint(name).__module__])
+    networks = [value for value in made_in.values() if isinstance(value, type) and issubclass(value, nn.Module)]
+    found = {argument for network in networks for argument in signature(network.__init__).parameters}
+    return {"num_classes", "in_chans", *found} - _OWN
 
 
 def _describe(model: nn.Module, metadata: Optional[CheckpointMetadata]) -> None:
