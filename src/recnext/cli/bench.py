@@ -45,6 +45,7 @@ def run(
     json: bool = False,
     output: Optional[Path] = None,
     plot: Optional[Path] = None,
+    trust: bool = False,
 ) -> int:
     """Measures latency at batch 1 and throughput at the best batch, all networks turn by turn.
 
@@ -66,6 +67,7 @@ def run(
         json: print JSON instead of a table.
         output: CSV file to write.
         plot: PNG to draw: published accuracy against measured latency, or cost against the image.
+        trust: open .pt2 files, which can run any program on this machine.
     """
     if size < 32:
         raise RecNextError(f"--size is {size}: expected at least 32 pixels")
@@ -94,7 +96,9 @@ def run(
     if files and target.type != "cpu":
         raise RecNextError(f"{files[0]} runs on the CPU here: add --device cpu")
     names = [name for name in models if name not in files] if models else [*OURS, *PEERS]
-    made = [Subject(Path(name).name, None, TimedFile(Path(name), size=size, threads=threads)) for name in files]
+    made = [
+        Subject(Path(name).name, None, TimedFile(Path(name), size=size, threads=threads, trust=trust)) for name in files
+    ]
     with _progress(json) as bar:
         task = bar.add_task("")
 

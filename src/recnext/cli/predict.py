@@ -49,6 +49,7 @@ def run(
     precision: str = "auto",
     json: bool = False,
     output: Optional[Path] = None,
+    trust: bool = False,
 ) -> int:
     """Classifies images.
 
@@ -72,6 +73,7 @@ def run(
         json: print a JSON list with an object for each image.
         output: CSV file to write, a line for each image and class; or .parquet, a row an image: then nothing is
             printed, images may be tar shards, several processes (torchrun) share them, and a killed run goes on.
+        trust: open a .pt2 file, which can run any program on this machine.
     """
     exported = model is not None and is_exported(model)
     if exported and (checkpoint is not None or pretrained or ema or backend != "torch" or precision != "auto"):
@@ -121,7 +123,7 @@ def run(
     found = find_images(images)
     if exported:
         assert model is not None
-        network: nn.Module = ExportedNetwork(Path(model))
+        network: nn.Module = ExportedNetwork(Path(model), trust=trust)
         forward: Any = network
     else:
         network = load(

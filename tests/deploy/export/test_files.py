@@ -31,7 +31,7 @@ def test_running_litert_asks_for_no_converter(monkeypatch):
 @pytest.mark.parametrize("name", ["onnx", "openvino", "torch", "pixels"])
 def test_a_file_is_the_network_it_was(exports, tiny, name):
     """Any batch, also where the file takes two images at once; probabilities come back as their logarithm."""
-    network = ExportedNetwork(exports[name].path, threads=1)
+    network = ExportedNetwork(exports[name].path, threads=1, trust=name == "torch")
     assert network.num_classes == 7
     assert network.pretrained_cfg["label_names"][1] == "bee"
     # pixels that 8 bits can hold, normalised
@@ -49,7 +49,7 @@ def test_predict_and_bench_take_files(exports, tiny, tmp_path, capsys):
     weights = save(tiny, tmp_path / "tiny.safetensors")
     expected = run_json(capsys, "predict", photo, "--checkpoint", weights, "--image-size", 64, "--topk", 7)
     for name in ("onnx", "openvino", "torch", "pixels"):
-        rows = run_json(capsys, "predict", photo, "--model", exports[name].path, "--topk", 7)
+        rows = run_json(capsys, "predict", photo, "--model", exports[name].path, "--topk", 7, "--trust")
         found = {score["name"]: score["probability"] for score in rows[0]["classes"]}
         for score in expected[0]["classes"]:
             assert found[score["name"]] == pytest.approx(score["probability"], abs=2e-3)
@@ -74,9 +74,20 @@ def test_maps_are_timed_but_not_classified(tmp_path, capsys):
     spec = described(network, size=(64, 64), name="maps", dynamic_batch=False, dynamic_size=False)
     made = export_to(target("torch"), network, spec, tmp_path, threads=1)
     with pytest.raises(RecNextError, match="gives maps, not classes"):
-        ExportedNetwork(made.path)
+        ExportedNetwork(made.path, trust=True)
     (row,) = run_json(
-        capsys, "bench", made.path, "--size", 64, "--quick", "--seconds", 0.1, "--threads", 1, "--no-throughput"
+        capsys,
+        "bench",
+        made.path,
+        "--trust",
+        "--size",
+        64,
+        "--quick",
+        "--seconds",
+        0.1,
+        "--threads",
+        1,
+        "--no-throughput",
     )["rows"]
     assert (row["model"], row["backend"]) == ("maps.pt2", "torch")
 
@@ -97,7 +108,7 @@ def test_a_program_of_something_else_is_named(tmp_path):
 def test_a_damaged_pt2_is_one_line_without_torchs_traceback(content, tmp_path, capfd):
     (tmp_path / "x.pt2").write_bytes(content)
     with pytest.raises(RecNextError, match=r"is not a readable torch\.export program"):
-        ExportedNetwork(tmp_path / "x.pt2")
+        ExportedNetwork(tmp_path / "x.pt2", trust=True)
     assert capfd.readouterr().err == ""
 
 
@@ -122,7 +133,7 @@ def test_mistakes_are_one_line(exports, tmp_path, monkeypatch):
     for suffix, message in (("onnx", "is not a readable ONNX file"), ("pt2", "is not a readable torch.export")):
         (tmp_path / f"x.{suffix}").write_bytes(b"\xff\xff nonsense")
         with pytest.raises(RecNextError, match=message):
-            ExportedNetwork(tmp_path / f"x.{suffix}")
+            ExportedNetwork(tmp_path / f"x.{suffix}", trust=True)
     (tmp_path / "x.xml").write_text("<net/>")
     with pytest.raises(RecNextError, match="has no weights"):
         ExportedNetwork(tmp_path / "x.xml")

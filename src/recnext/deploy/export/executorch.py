@@ -107,7 +107,7 @@ class ExecuTorch(Target):
             elif hasattr(call, "delegate_index"):
                 operators[f"{plan.delegates[call.delegate_index].id} part"] += 1
         for backend, data in _delegates(program):
-            if backend == _CORE_ML:
+            if backend == _CORE_ML and self._apple:  # unpacking it may write anywhere: only of a file just made
                 operators.update(_read_core_ml(path, data).operators)
         return Contents(
             f"ExecuTorch program, version {program.version}",

@@ -78,16 +78,22 @@ class ExportedNetwork(AsNetwork):
             it, or ImageNet's preparation is assumed.
         threads: CPU threads; by default the runtime's choice.
         maps: take a file that gives maps too; it has no classes, and `forward` gives the first map.
+        trust: open a file of a format that can run any program while it is opened (``.pt2``: it is unpickled).
 
     Raises:
-        RecNextError: no such file, a damaged one, one that is no classifier, or one that cannot run here.
+        RecNextError: no such file, a damaged one, one that needs `trust`, is no classifier, or cannot run here.
         MissingExtraError: its runtime is not installed.
     """
 
-    def __init__(self, path: Path, *, threads: Optional[int] = None, maps: bool = False) -> None:
+    def __init__(self, path: Path, *, threads: Optional[int] = None, maps: bool = False, trust: bool = False) -> None:
         target = target_of_file(path)
         if not path.exists():
             raise RecNextError(f"there is no file {path}")
+        if target.runs_code and not trust:
+            raise RecNextError(
+                f"{path} can run any program when it is opened, as every {target.suffix} file can: --trust (trust=True) opens "
+                "one that people you trust have made; .onnx files need none"
+            )
         package = target.missing(running=True)
         if package is not None:
             raise MissingExtraError(package, target.extra, f"running {path.name}")
@@ -153,14 +159,15 @@ class TimedFile:
         path: of the file.
         size: of the square images, in pixels.
         threads: CPU threads; by default the runtime's choice.
+        trust: as of `ExportedNetwork`.
 
     Raises:
         RecNextError: the file takes another size only, or as `ExportedNetwork`.
         MissingExtraError: as `ExportedNetwork`.
     """
 
-    def __init__(self, path: Path, *, size: int, threads: Optional[int] = None) -> None:
-        self.network = ExportedNetwork(path, threads=threads, maps=True)
+    def __init__(self, path: Path, *, size: int, threads: Optional[int] = None, trust: bool = False) -> None:
+        self.network = ExportedNetwork(path, threads=threads, maps=True, trust=trust)
         self.backend, self.precision = self.network.backend, self.network.precision
         self.size = (size, size)
         if self.network.size not in (None, self.size):

@@ -71,6 +71,7 @@ class Onnx(Target):
         if threads is not None:
             options.intra_op_num_threads = threads
             options.inter_op_num_threads = 1
+        read(path)  # refuses weights outside of its folder
         try:
             session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own
@@ -136,19 +137,34 @@ def read(path: Path) -> "onnx.ModelProto":
     """A model from a file.
 
     Raises:
-        RecNextError: it is not ONNX.
+        RecNextError: it is not ONNX, or names weights outside of its folder.
     """
     import onnx
 
     try:
-        proto = onnx.load(path)
-    except OSError:
+        proto = onnx.load(path, load_external_data=False)
+        _check_weights(proto, path)
+        onnx.load_external_data_for_model(proto, str(path.parent))
+    except (OSError, RecNextError):
         raise
     except Exception:  # protobuf's, and onnx's where weights lie in another file
         raise RecNextError(f"{path} is not a readable ONNX file: is it whole?") from None
     if not proto.graph.node:
         raise RecNextError(f"{path} is not a readable ONNX file: it holds no operation")
     return proto
+
+
+def _check_weights(message: Any, path: Path) -> None:
+    """Refuses files outside of the model's folder, at any depth of the model."""
+    for field, value in message.ListFields():
+        if field.name == "external_data":
+            for place in (item.value for item in value if item.key == "location"):
+                if not (path.parent / place).resolve().is_relative_to(path.parent.resolve()):
+                    raise RecNextError(f"{path} names the file {place!r} outside of its folder: refused")
+        elif field.message_type is not None and field.name not in ("metadata_props", "type"):
+            repeated = hasattr(value, "add") or hasattr(value, "__iter__")
+            for part in value if repeated else (value,):
+                _check_weights(part, path)
 
 
 def _clean(proto: "onnx.ModelProto", spec: ExportSpec) -> None:

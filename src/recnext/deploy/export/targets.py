@@ -67,6 +67,8 @@ class Target(ABC):
     """Whether int8 needs images."""
     norms: ClassVar[tuple[str, ...]] = ("BatchNormalization",)
     """Names that BatchNorms have among its operators."""
+    runs_code: ClassVar[bool] = False
+    """Whether a file may run any program while it is opened."""
     unproved: ClassVar[str] = ""
     """What the proof does not cover, such as "program checked, not run on Apple hardware"."""
 

@@ -35,6 +35,7 @@ class TorchProgram(Target):
     extra = ""
     precisions = ("fp32", "fp16")
     dynamic = True
+    runs_code = True
     norms = ("batch_norm", "_native_batch_norm_legit_no_training")
 
     def possible(self, spec: ExportSpec) -> ExportSpec:

@@ -27,6 +27,7 @@ class TorchScript(Target):
     packages = ("torch",)
     extra = ""
     dynamic = True
+    runs_code = True
     norms = ("batch_norm",)
 
     def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:
