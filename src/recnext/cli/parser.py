@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any, Literal, NoReturn, Optional, get_args, get_origin
 
-from jsonargparse import ActionYesNo, ArgumentParser, auto_parser
+from jsonargparse import ActionYesNo, ArgumentParser, auto_parser, set_parsing_settings
 
 from recnext.errors import RecNextError
 
 from .mistakes import explained
 from .recipes import with_recipes
 
+set_parsing_settings(import_path_denylist=["*"])  # a value that names a class is never imported
 _LARGEST = 2**63  # what an integer of torch and numpy holds
 
 

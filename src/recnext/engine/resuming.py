@@ -5,11 +5,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from recnext.errors import RecNextError
 
 from .settings import LoopSettings
+
+set_parsing_settings(import_path_denylist=["*"])  # a file that names a class does not have it imported
 
 # These say where and how a run is computed, not what.
 _FREE = ("workers", "device", "save_every", "keep", "tracker", "compile")

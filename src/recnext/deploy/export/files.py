@@ -91,8 +91,8 @@ class ExportedNetwork(AsNetwork):
             raise RecNextError(f"there is no file {path}")
         if target.runs_code and not trust:
             raise RecNextError(
-                f"{path} can run any program when it is opened, as every {target.suffix} file can: --trust (trust=True) opens "
-                "one that people you trust have made; .onnx files need none"
+                f"{path} can run any program when it is opened, like every {target.suffix} file: --trust (trust=True) "
+                "opens one of people you trust; .onnx files need none"
             )
         package = target.missing(running=True)
         if package is not None:
