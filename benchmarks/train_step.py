@@ -50,11 +50,10 @@ class Step:
         self.model = timm.create_model(name, **options).to(memory_format=layout).train()
         self.task = ClassificationTask(
             self.model,
+            settings,
+            class_names=tuple(map(str, range(1000))),
             preparation=preparation_of(self.model, image_size=size),
-            metadata=None,
-            num_classes=1000,
             mixing=Mixing(settings, num_classes=1000),
-            channels_last=channels_last,
         )
         self.images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
         self.labels = torch.arange(batch) % 1000

@@ -38,7 +38,7 @@ def run_folder(tmp_path_factory) -> Path:
     config = {"settings": settings, "data": "pets", "val_images": 12, "lr_rule": "batch 8 → lr 0.001", "input": SIZE}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True))
     best = {"top1": 91.66666, "top5": 100.0, "val_loss": 0.25}
-    (folder / "summary.json").write_text(json.dumps({"best_epoch": 1, "epochs": 2, "best": best}))
+    (folder / "summary.json").write_text(json.dumps({"best_epoch": 2, "epochs": 2, "best": best}))
     (folder / "curves.png").write_bytes(b"a picture")
     return folder
 

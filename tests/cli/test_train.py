@@ -84,14 +84,18 @@ def test_the_console_shows_a_bar_on_a_terminal(data, tmp_path):
     import io
     from pathlib import Path
 
+    from recnext.engine.run import train
+    from recnext.tasks.classification.job import ClassificationJob
     from recnext.tasks.classification.settings import TrainSettings
-    from recnext.tasks.classification.task import train_on_folders
 
     buffer = io.StringIO()
     console = Console(file=buffer, force_terminal=True, width=150)
     options = {"model": "test_recnext_m", "image_size": 32, "epochs": 1, "batch_size": 10, "workers": 0}
-    train_on_folders(
-        TrainSettings(**options, device="cpu", output=str(tmp_path / "run")), data=Path(data), console=console
+    train(
+        ClassificationJob(),
+        TrainSettings(**options, device="cpu", output=str(tmp_path / "run")),
+        data=Path(data),
+        console=console,
     )
     shown = buffer.getvalue()
     assert "img/s" in shown

@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 
 from engine.runs import settings
+from recnext.engine import run as engine
 from recnext.engine.result import TrainingResult
 from recnext.study.demo.digits import write_folders
-from recnext.tasks.classification.task import train_on_folders
+from recnext.tasks.classification.job import ClassificationJob
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +20,7 @@ def digit_folders(tmp_path_factory) -> Path:
 @pytest.fixture
 def train(digit_folders):
     def run(output: Path, **changes: Any) -> TrainingResult:
-        return train_on_folders(settings(output=str(output), **changes), data=digit_folders)
+        return engine.train(ClassificationJob(), settings(output=str(output), **changes), data=digit_folders)
 
     return run
 

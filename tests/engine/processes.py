@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from recnext.engine.result import TrainingResult
+from recnext.engine.run import train
 from recnext.errors import RecNextError
-from recnext.tasks.classification.task import train_on_folders
+from recnext.tasks.classification.job import ClassificationJob
 
 
 def start(settings: Any, *, data: Path, ranks: int = 1) -> list[multiprocessing.Process]:
     """A run on `data` in `ranks` processes; see `fork`."""
-    return fork(lambda: train_on_folders(settings, data=data), ranks=ranks)
+    return fork(lambda: train(ClassificationJob(), settings, data=data), ranks=ranks)
 
 
 def fork(run: Callable[[], TrainingResult], *, ranks: int) -> list[multiprocessing.Process]:

@@ -13,9 +13,11 @@ from engine.processes import finish, start
 from engine.runs import settings
 from recnext.checkpoints import load, save
 from recnext.engine.accelerator import make_accelerator
+from recnext.engine.run import train
 from recnext.errors import MissingExtraError, RecNextError
+from recnext.tasks.classification.job import ClassificationJob
 from recnext.tasks.classification.settings import TrainSettings
-from recnext.tasks.classification.task import ClassificationTask, train_on_folders
+from recnext.tasks.classification.task import ClassificationTask
 
 
 def diverging_in(monkeypatch, step):
@@ -136,10 +138,10 @@ def test_unreadable_images_up_to_the_threshold_are_replaced_and_counted(digit_fo
     shutil.copytree(digit_folders, data)
     for digit in "13":
         next((data / "train" / digit).iterdir()).write_bytes(b"broken")
-    result = train_on_folders(settings(output=str(tmp_path / "a"), epochs=1, max_unreadable=0.05), data=data)
+    result = train(ClassificationJob(), settings(output=str(tmp_path / "a"), epochs=1, max_unreadable=0.05), data=data)
     assert result.records[0]["unreadable"] == 2
     with pytest.raises(RecNextError, match=r"2 of 40 training images are unreadable, more than --max-unreadable 0.01"):
-        train_on_folders(settings(output=str(tmp_path / "b"), epochs=1), data=data)
+        train(ClassificationJob(), settings(output=str(tmp_path / "b"), epochs=1), data=data)
 
 
 def test_an_unreadable_image_in_the_evaluation_is_an_error(digit_folders, tmp_path, monkeypatch):
@@ -149,10 +151,10 @@ def test_an_unreadable_image_in_the_evaluation_is_an_error(digit_folders, tmp_pa
     whole = path.read_bytes()
     path.write_bytes(whole[:70])
     with pytest.raises(RecNextError, match=f"cannot read image {path}"):
-        train_on_folders(settings(output=str(tmp_path / "run"), epochs=1), data=data)
+        train(ClassificationJob(), settings(output=str(tmp_path / "run"), epochs=1), data=data)
     path.write_bytes(whole)  # the epoch is kept: only its evaluation is left
     monkeypatch.setattr(ClassificationTask, "loss", lambda *_, **__: pytest.fail("trained again"))
-    result = train_on_folders(settings(output=str(tmp_path / "run"), epochs=1, resume=True), data=data)
+    result = train(ClassificationJob(), settings(output=str(tmp_path / "run"), epochs=1, resume=True), data=data)
     assert [record["epoch"] for record in result.records] == [0]
 
 

@@ -1,8 +1,8 @@
-"""The loop with a task of another kind: its own batches, a run counted in steps, a regression."""
+"""The loop with a job of another kind: its own batches, a run counted in steps, a regression."""
 
 import json
-import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -13,9 +13,8 @@ from torch.utils.data import DataLoader
 from engine.processes import finish, fork
 from recnext.checkpoints.metadata import CheckpointMetadata
 from recnext.data.sampling import TrainBatches
-from recnext.engine.accelerator import make_accelerator
-from recnext.engine.loop import _Loop, fit
-from recnext.engine.run_folder import RunFolder
+from recnext.engine.job import Metric
+from recnext.engine.run import train
 from recnext.engine.settings import LoopSettings
 from recnext.errors import RecNextError
 
@@ -27,14 +26,11 @@ class Points(NamedTuple):
     unreadable: tuple[str, ...] = ()
 
 
-class Line:
+class LineTask:
     """y = 3 x0 - 2 x1, learnt by a linear map behind a frozen-able first one."""
 
-    monitor = "r2"
-
-    def __init__(self):
-        torch.manual_seed(0)
-        self.model = nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.5), nn.Linear(4, 1))
+    def __init__(self, model):
+        self.model = model
         self.periods = 0
 
     def loss(self, model, batch, *, device):
@@ -49,7 +45,47 @@ class Line:
         return CheckpointMetadata(model="line", num_classes=1)
 
 
-def loader(batch_size, *, samples=24):
+class LineJob:
+    name = "line"
+    settings = LoopSettings
+    metrics = (Metric("r2", "R2", unit=""),)
+
+    def __init__(self, *, dropout=0.5):
+        self.dropout = dropout
+
+    def open(self, settings, data):
+        return SimpleNamespace(train=range(24), val=range(0), class_names=(), source="a line")
+
+    def build(self, settings, splits, *, weights):
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(2, 4), nn.Dropout(self.dropout), nn.Linear(4, 1))
+        return self.model
+
+    def resolve(self, settings, model):
+        return settings
+
+    def task(self, settings, model, splits, accelerator):
+        self.trained = LineTask(model)
+        return self.trained
+
+    def loaders(self, settings, model, splits, accelerator):
+        place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
+        return loader(settings.batch_size, samples=len(splits.train), **place), DataLoader([])
+
+    def head(self, model):
+        return model[2]
+
+    def facts(self, settings, model, splits):
+        return {}
+
+    def title(self, settings):
+        return "a line"
+
+    def notes(self, settings, splits):
+        return ()
+
+
+def loader(batch_size, *, samples=24, **place):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(samples, 2, generator=generator)
     y = 3 * x[:, :1] - 2 * x[:, 1:]
@@ -65,61 +101,40 @@ def loader(batch_size, *, samples=24):
         def __len__(self):
             return samples
 
-    place = {name: int(os.environ.get(name.upper(), default)) for name, default in (("rank", 0), ("world_size", 1))}
-    order = TrainBatches(samples, batch_size=batch_size, **place)
-    return DataLoader(Keys(), batch_sampler=order, collate_fn=collate)
+    return DataLoader(Keys(), batch_sampler=TrainBatches(samples, batch_size=batch_size, **place), collate_fn=collate)
 
 
-def run(folder: Path, task=None, *, resume=False, samples=24, head=None, **changes):
-    defaults = {"batch_size": 4, "device": "cpu", "channels_last": False, "lr": 0.05, "output": str(folder)}
-    settings = LoopSettings(**{**defaults, **changes})
-    accelerator = make_accelerator(device="cpu")
-    place = RunFolder(folder, writer=accelerator.is_main_process)
-    folder.mkdir(exist_ok=True)
-    task = task or Line()
-    return task, fit(
-        task,
-        train_loader=loader(settings.batch_size, samples=samples),
-        val_loader=DataLoader([]),
-        settings=settings,
-        run=place,
-        accelerator=accelerator,
-        resume=resume,
-        head=None if head is None else task.model[head],
-    )
+def settings(folder: Path, **changes):
+    defaults = {"batch_size": 4, "device": "cpu", "channels_last": False, "lr": 0.05, "curves": False}
+    return LoopSettings(**{**defaults, "output": str(folder), **changes})
 
 
-@pytest.fixture(autouse=True)
-def no_weights(monkeypatch):
-    """Their files are for networks."""
-    monkeypatch.setattr(RunFolder, "save_weights", lambda *_: None)
+def run(folder: Path, job=None, *, on_step=lambda step: None, **changes):
+    job = job or LineJob()
+    return job, train(job, settings(folder, **changes), data=None, on_step=on_step)
 
 
 def test_a_run_in_steps_evaluates_every_so_many_and_crosses_epochs(tmp_path):
-    task, result = run(tmp_path / "run", steps=10, evaluate_every=4)  # an epoch has six
+    job, result = run(tmp_path / "run", steps=10, evaluate_every=4)  # an epoch has six
     assert [(record["step"], record["epoch"]) for record in result.records] == [(4, 0), (8, 1), (10, 1)]
-    assert task.periods == 3
+    assert job.trained.periods == 3
     assert result.where == "step 10/10"
 
 
-def test_a_run_in_steps_resumes_in_mid_period(tmp_path, monkeypatch):
+def test_a_run_in_steps_resumes_in_mid_period(tmp_path):
     whole, first = run(tmp_path / "whole", steps=17, evaluate_every=8)
-    original = _Loop.train_step
 
     class Killed(Exception):
         pass
 
-    def counted(self, group):
-        if self.done == 13:  # in the third epoch and the second period
+    def kill(step):
+        if step.number == 13:  # in the third epoch and the second period
             raise Killed
-        return original(self, group)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_Loop, "train_step", counted)
-        with pytest.raises(Killed):
-            run(tmp_path / "killed", steps=17, evaluate_every=8, save_every=3)
-    task, second = run(tmp_path / "killed", steps=17, evaluate_every=8, save_every=3, resume=True)
-    for left, right in zip(whole.model.parameters(), task.model.parameters(), strict=True):
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", on_step=kill, steps=17, evaluate_every=8, save_every=3)
+    again, second = run(tmp_path / "killed", steps=17, evaluate_every=8, save_every=3, resume=True)
+    for left, right in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(left, right)
     assert [record["train_loss"] for record in second.records] == [record["train_loss"] for record in first.records]
 
@@ -128,11 +143,10 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path):
     """Without anything random or normalised in the network, to float32's precision."""
     weights = []
     for batch_size, accumulate in ((8, 1), (4, 2), (2, 4)):
-        task = Line()
-        task.model[1] = nn.Identity()
-        _, result = run(tmp_path / f"{batch_size}", task, epochs=3, batch_size=batch_size, accumulate=accumulate)
+        options = {"epochs": 3, "batch_size": batch_size, "accumulate": accumulate}
+        job, result = run(tmp_path / f"{batch_size}", LineJob(dropout=0), **options)
         assert [record["step"] for record in result.records] == [3, 6, 9]
-        weights.append(torch.cat([parameter.detach().flatten() for parameter in task.model.parameters()]))
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in job.model.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(weights[2], weights[0], rtol=1e-4, atol=1e-5)
 
@@ -141,9 +155,7 @@ def test_two_ranks_learn_what_one_does_with_both_batches(tmp_path):
     """Gradients are averaged over processes, once a step, whatever is accumulated."""
 
     def trained(folder, batch_size):
-        task = Line()
-        task.model[1] = nn.Identity()
-        return run(folder, task, epochs=2, batch_size=batch_size, accumulate=2)[1]
+        return run(folder, LineJob(dropout=0), epochs=2, batch_size=batch_size, accumulate=2)[1]
 
     assert finish(fork(lambda: trained(tmp_path / "two", 2), ranks=2)) == [0, 0]
     trained(tmp_path / "one", 4)
@@ -161,29 +173,20 @@ def test_more_batches_to_accumulate_than_an_epoch_has(tmp_path):
 
 
 def test_head_first(tmp_path):
-    task = Line()
-    before = [parameter.detach().clone() for parameter in task.model.parameters()]
-    run(tmp_path / "frozen", task, epochs=1, freeze_epochs=1, head=2)
-    after = [parameter.detach().clone() for parameter in task.model.parameters()]
-    assert torch.equal(before[0], after[0])
-    assert not torch.equal(before[2], after[2])
-    task, _ = run(tmp_path / "thawed", epochs=2, freeze_epochs=1, head=2)
-    assert not torch.equal(after[0], task.model[0].weight)
+    job, _ = run(tmp_path / "frozen", epochs=1, freeze_epochs=1)
+    before = LineJob().build(None, None, weights=True).state_dict()
+    after = {key: value.clone() for key, value in job.model.state_dict().items()}
+    assert torch.equal(before["0.weight"], after["0.weight"])
+    assert not torch.equal(before["2.weight"], after["2.weight"])
+    job, _ = run(tmp_path / "thawed", epochs=2, freeze_epochs=1)
+    assert not torch.equal(after["0.weight"], job.model[0].weight)
 
 
-def test_learning_rate_falls_after_the_milestones_with_warm_up_in_steps(tmp_path, monkeypatch):
+def test_learning_rate_falls_after_the_milestones_with_warm_up_in_steps(tmp_path):
     """MMDetection's step schedule with linear warm-up from a ratio, written out."""
     rates = []
-    original = _Loop.train_step
-
-    def recorded(self, group):
-        result = original(self, group)
-        rates.append(self.lr)
-        return result
-
-    monkeypatch.setattr(_Loop, "train_step", recorded)
     options = {"schedule": "multistep", "milestones": (2, 3), "warmup_steps": 4, "warmup_ratio": 1e-3}
-    run(tmp_path / "run", epochs=4, **options)
+    run(tmp_path / "run", on_step=lambda step: rates.append(step.lr), epochs=4, **options)
     expected = []
     for step in range(24):
         lr = 0.05 * 0.1 ** sum(step // 6 >= milestone for milestone in (2, 3))
@@ -210,17 +213,7 @@ def test_tensorboard_has_the_numbers_of_every_epoch(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = tmp_path / "run"
-    folder.mkdir()
-    accelerator = make_accelerator(device="cpu", tracker="tensorboard", folder=folder)
-    settings = LoopSettings(device="cpu", epochs=2, batch_size=4, channels_last=False, tracker="tensorboard", lr=0.01)
-    result = fit(
-        Line(),
-        train_loader=loader(4),
-        val_loader=DataLoader([]),
-        settings=settings,
-        run=RunFolder(folder),
-        accelerator=accelerator,
-    )
+    _, result = run(folder, epochs=2, tracker="tensorboard", lr=0.01)
     events = EventAccumulator(str(folder / "recnext"))
     events.Reload()
     logged = events.Scalars("train_loss")

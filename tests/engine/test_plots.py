@@ -6,27 +6,23 @@ import pytest
 from matplotlib.figure import Figure
 
 from recnext.engine import curves as plots
+from recnext.tasks import job_of
 
 
-@pytest.mark.parametrize(
-    ("metrics", "labels"),
-    [
-        ({"top1": 60.0, "top5": 90.0, "ema_top1": 61.0}, {"top-1", "top-5", "top-1, averaged weights"}),
-        ({"miou": 40.0, "aacc": 80.0}, {"mIoU", "pixel accuracy"}),
-        ({"box_ap": 30.0, "box_ap50": 50.0, "mask_ap": 25.0}, {"box AP", "box AP50", "mask AP"}),
-    ],
-)
-def test_curves_show_the_metrics_of_every_task(
-    metrics: dict[str, float], labels: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
+def test_curves_show_the_metrics_of_every_task(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Figure] = []
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))[1])
-    records = [{"epoch": e, "step": e + 1, "lr": 0.1, "train_loss": 1.0 / (e + 1), **metrics} for e in range(3)]
-    plots.draw_curves(tmp_path / "curves.png", records)
-    accuracy = drawn[0].axes[1]
-    assert {line.get_label() for line in accuracy.lines} == labels
-    assert [text.get_text() for text in accuracy.texts] == [f"{next(iter(metrics.values())):.2f}"]
+    metrics = job_of(task).metrics
+    first, *others = (metric for metric in metrics if metric.unit == "%")
+    measured = {first.key: 60.0, **{metric.key: 90.0 for metric in others}, f"ema_{first.key}": 61.0}
+    records = [{"epoch": e, "step": e + 1, "lr": 0.1, "train_loss": 1.0 / (e + 1), **measured} for e in range(3)]
+    plots.draw_curves(tmp_path / "curves.png", records, metrics=metrics)
+    axes = drawn[0].axes[1]
+    titles = {metric.title for metric in (first, *others)}
+    assert {line.get_label() for line in axes.lines} == titles | {f"{first.title}, averaged weights"}
+    assert [text.get_text() for text in axes.texts] == ["60.00"]
     assert (tmp_path / "curves.png").is_file()
 
 

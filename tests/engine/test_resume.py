@@ -9,9 +9,10 @@ import torch
 
 from engine.runs import assert_same_run, settings
 from recnext.engine.loop import _Loop
+from recnext.engine.run import train
 from recnext.engine.run_folder import RunFolder
 from recnext.errors import RecNextError
-from recnext.tasks.classification.task import train_on_folders
+from recnext.tasks.classification.job import ClassificationJob
 
 OPTIONS = {"ema": True, "lr": 0.01, "model_args": {"drop_path_rate": 0.2}}
 
@@ -20,7 +21,7 @@ OPTIONS = {"ema": True, "lr": 0.01, "model_args": {"drop_path_rate": 0.2}}
 def whole(tmp_path_factory, digit_folders):
 
     path = tmp_path_factory.mktemp("whole") / "run"
-    train_on_folders(settings(output=str(path), **OPTIONS), data=digit_folders)
+    train(ClassificationJob(), settings(output=str(path), **OPTIONS), data=digit_folders)
     return path
 
 
@@ -109,7 +110,7 @@ def test_other_data_is_refused(whole, digit_folders, tmp_path):
     shutil.copytree(digit_folders, tmp_path / "fewer")
     next((tmp_path / "fewer" / "train" / "3").iterdir()).unlink()
     with pytest.raises(RecNextError, match="train images: 40, now 39"):
-        train_on_folders(settings(output=str(whole), resume=True), data=tmp_path / "fewer")
+        train(ClassificationJob(), settings(output=str(whole), resume=True), data=tmp_path / "fewer")
 
 
 def test_a_damaged_state_is_named(train, tmp_path):
@@ -149,11 +150,11 @@ def test_more_epochs_are_a_longer_run_from_there_on(train, tmp_path):
 
 def test_a_setting_asked_for_counts_even_where_it_is_the_default(whole, digit_folders):
     now = settings(output=str(whole), resume=True, lr=None, weight_decay=0.025, seed=0)
-    train_on_folders(now, data=digit_folders, given={"weight_decay", "seed", "workers"})
+    train(ClassificationJob(), now, data=digit_folders, given={"weight_decay", "seed", "workers"})
     with pytest.raises(RecNextError, match=r"--lr None differs from the 0\.01 this run was started with"):
-        train_on_folders(now, data=digit_folders, given={"lr"})
+        train(ClassificationJob(), now, data=digit_folders, given={"lr"})
     with pytest.raises(RecNextError, match="--ema False differs from the True"):
-        train_on_folders(now, data=digit_folders, given={"ema"})
+        train(ClassificationJob(), now, data=digit_folders, given={"ema"})
 
 
 @pytest.mark.parametrize(

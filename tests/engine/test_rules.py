@@ -16,7 +16,6 @@ from recnext.engine.optimization import clip_gradients, make_optimizer
 from recnext.engine.schedule import LearningRate
 from recnext.errors import RecNextError
 from recnext.tasks.classification.mixing import Mixing
-from recnext.tasks.classification.task import ClassificationTask
 from recnext.tasks.classification.teacher import load_teacher, make_distiller
 
 
@@ -222,7 +221,7 @@ def test_head_first_keeps_the_backbone_and_its_statistics(train, tmp_path):
 
 
 def test_published_stochastic_depth_by_model(tmp_path):
-    from recnext.tasks.classification.drop_path import drop_path_args
+    from recnext.tasks.classification.model import drop_path_args
 
     rates = {name: drop_path_args(settings(model=name, drop_path="published")) for name in ("recnext_m1", "recnext_m5")}
     assert rates == {"recnext_m1": {"drop_path_rate": 0.0}, "recnext_m5": {"drop_path_rate": 0.3}}
@@ -239,4 +238,3 @@ def test_a_distilled_run_is_an_ordinary_checkpoint(train, tmp_path, digit_folder
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
     record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
     assert record["train_loss"] == result.records[0]["train_loss"]
-    assert ClassificationTask.monitor in record

@@ -107,7 +107,7 @@ def _results(metadata: CheckpointMetadata, *, run: Mapping[str, Any], summary: M
     known = published()["classification"].get(metadata.model.partition(".")[0], {})
     rows = ["| top-1 | top-5 | loss |", "|---|---|---|"]
     rows.append(f"| {best['top1']:.2f} % | {best['top5']:.2f} % | {best['val_loss']:.4f} |")
-    text = ["## Accuracy", f"In epoch {summary['best_epoch'] + 1} of {summary['epochs']}{images}:", "\n".join(rows)]
+    text = ["## Accuracy", f"In epoch {summary['best_epoch']} of {summary['epochs']}{images}:", "\n".join(rows)]
     if known and metadata.num_classes == 1000:
         text.append(
             f"Published for this network on ImageNet-1k: {known['top1_distilled']} % distilled, "

@@ -131,7 +131,7 @@ def _write_config(model: nn.Module, output: Path) -> Path:
 
 def _epoch(source: str) -> Optional[int]:
     best = _read(Path(source) / "summary.json").get("best_epoch")
-    return best if isinstance(best, int) else None
+    return best - 1 if isinstance(best, int) else None  # a header counts from 0
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from recnext.tasks.detection.batches import evaluation_loader
 from recnext.tasks.detection.coco import read_coco
 from recnext.tasks.detection.data import CocoFolder, open_images, open_split
 from recnext.tasks.detection.evaluate import evaluate
-from recnext.tasks.detection.job import train_detector
+from recnext.tasks.detection.job import DetectionJob
 from recnext.tasks.detection.model import Detector
 from recnext.tasks.detection.output import DrawingWriter, write_result, write_video
 from recnext.tasks.detection.predict import Detected, Finder, resize_to
@@ -43,8 +43,7 @@ def train(data: str, **settings: Any) -> int:
     Args:
         data: folder of images and annotations.
     """
-    chosen = DetectSettings(**settings)
-    return run_training(train_detector, chosen, given=settings, data=Path(data), metric="box_ap", name="box AP")
+    return run_training(DetectionJob(), DetectSettings(**settings), given=settings, data=data)
 
 
 def evaluation(

@@ -2,6 +2,7 @@
 
 import json as jsonlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -11,10 +12,11 @@ from rich.table import Table
 
 from recnext.checkpoints.published import published as published_results
 from recnext.engine.curves import draw_overlay
-from recnext.engine.run_folder import read_records
+from recnext.engine.job import EMA, Metric
+from recnext.engine.run_folder import Record, RunFolder, read_records
 from recnext.errors import RecNextError
+from recnext.tasks import job_of_run
 
-_METRICS = ("top1", "ap_box", "miou")  # of classification, detection, segmentation
 _SUFFIXES = (".png", ".pdf", ".svg")
 _KINDS = {"top1_base": "published", "top1_distilled": "published, distilled"}
 
@@ -39,14 +41,15 @@ def run(
     if output.suffix not in _SUFFIXES:
         raise RecNextError(f"--output is {output}: expected a name ending in {', '.join(_SUFFIXES)}")
     records = {_name(run, runs): read_records(Path(run)) for run in runs}
-    metric = metric or next((name for name in _METRICS if all(name in each[0] for each in records.values())), None)
+    measure = _metric(runs[0], metric, records[_name(runs[0], runs)])
+    metric = measure.key
     lacking = next((name for name, each in records.items() if metric not in each[0]), None)
-    if metric is None or lacking is not None:
+    if lacking is not None:
         known = sorted(key for key, value in next(iter(records.values()))[0].items() if isinstance(value, float))
-        raise RecNextError(f"{lacking or runs[0]} has no metric {metric!r}: give --metric, one of {', '.join(known)}")
+        raise RecNextError(f"{lacking} has no metric {metric!r}: give --metric, one of {', '.join(known)}")
     lines = {} if published is None else _published(published, metric)
     draw_overlay(output, records, metric=metric, published=lines)
-    rows = [_row(name, each, metric) for name, each in records.items()]
+    rows = [_row(name, each, measure) for name, each in records.items()]
     if json:
         print(jsonlib.dumps({"metric": metric, "runs": rows, "published": lines, "picture": str(output)}, indent=1))
         return 0
@@ -56,6 +59,16 @@ def run(
         console.print(f"{name}: {value}", highlight=False)
     console.print(f"curves: {output}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _metric(run: str, key: Optional[str], records: Sequence[Record]) -> Metric:
+    """The metric of that key, or the one that picks the best epoch of the run's task."""
+    folder = Path(run).parent if Path(run).suffix == ".jsonl" else Path(run)
+    metrics = job_of_run(RunFolder(folder, writer=False).read_config(), records).metrics
+    known = {
+        prefix + metric.key: replace(metric, key=prefix + metric.key) for prefix in ("", EMA) for metric in metrics
+    }
+    return metrics[0] if key is None else known.get(key, Metric(key, key, higher="loss" not in key))
 
 
 def _name(run: str, runs: Sequence[str]) -> str:
@@ -74,9 +87,9 @@ def _published(network: str, metric: str) -> dict[str, float]:
     return {f"{network}, {kind}": results[network][key] for key, kind in _KINDS.items() if key in results[network]}
 
 
-def _row(name: str, records: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
-    best = max(records, key=lambda record: record[metric])
-    last = records[-1]
+def _row(name: str, records: Sequence[dict[str, Any]], measure: Metric) -> dict[str, Any]:
+    metric = measure.key
+    best, last = measure.best(records), records[-1]
     return {
         "run": name,
         "epochs": last["epoch"] + 1,

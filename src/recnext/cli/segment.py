@@ -18,7 +18,7 @@ from recnext.tasks.segmentation import load
 from recnext.tasks.segmentation.batches import evaluation_loader
 from recnext.tasks.segmentation.data import open_evaluation
 from recnext.tasks.segmentation.evaluate import evaluate, preparation_of
-from recnext.tasks.segmentation.job import train_segmenter
+from recnext.tasks.segmentation.job import SegmentationJob
 from recnext.tasks.segmentation.output import ImageWriter, write_result, write_video
 from recnext.tasks.segmentation.predict import Segmented, Segmenter
 from recnext.tasks.segmentation.settings import SegmentSettings
@@ -39,8 +39,7 @@ def train(data: str, **settings: Any) -> int:
     Args:
         data: folder of images and masks.
     """
-    chosen = SegmentSettings(**settings)
-    return run_training(train_segmenter, chosen, given=settings, data=Path(data), metric="miou", name="mIoU")
+    return run_training(SegmentationJob(), SegmentSettings(**settings), given=settings, data=data)
 
 
 def evaluation(

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from recnext.tasks.classification.job import ClassificationJob
 from recnext.tasks.classification.settings import TrainSettings
-from recnext.tasks.classification.task import train_on_folders
 
 from .training_run import run_training
 
@@ -19,6 +19,4 @@ def run(data: str, **settings: Any) -> int:
         data: folder that holds train and val; or imagenet:ROOT, cifar10:ROOT, cifar100:ROOT, flowers102:ROOT,
             inat2018:ROOT, inat2019:ROOT, tar:ROOT, wds:ROOT, hfds:NAME, hfids:NAME.
     """
-    return run_training(
-        train_on_folders, TrainSettings(**settings), given=settings, data=data, metric="top1", name="top-1"
-    )
+    return run_training(ClassificationJob(), TrainSettings(**settings), given=settings, data=data)

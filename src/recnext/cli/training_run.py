@@ -1,41 +1,32 @@
 """What every command that trains does around the training."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from accelerate import PartialState
 
 from recnext.engine.failures import DivergedError
-from recnext.engine.result import TrainingResult
+from recnext.engine.job import Job
+from recnext.engine.run import train
 from recnext.engine.settings import LoopSettings
 from recnext.screen import Screen
 
 
-def run_training(
-    train: Callable[..., TrainingResult],
-    settings: LoopSettings,
-    *,
-    given: Collection[str],
-    data: Any,
-    metric: str,
-    name: str,
-) -> int:
+def run_training(job: Job, settings: LoopSettings, *, given: Collection[str], data: Any) -> int:
     """Trains, and says how it ended.
 
     Args:
-        train: takes the settings, and `data`, `given` and `console` by name.
+        job: what is trained.
         settings: of the run.
         given: names of the settings that the command line or its recipe gives.
         data: to train on.
-        metric: key of the best record's measure.
-        name: that measure for people.
 
     Returns:
         The exit status: 128 and the signal's number for a stopped run.
     """
     console = Screen()
     try:
-        result = train(settings, data=data, given=set(given), console=console)
+        result = train(job, settings, data=data, given=set(given), console=console)
     except DivergedError:
         if PartialState().is_main_process:
             raise
@@ -46,6 +37,7 @@ def run_training(
         console.print(f"{text}: --resume goes on from there")
         return 128 + result.interrupted
     assert result.best is not None
-    best = f"best {name} {result.best[metric]:.2f} in epoch {result.best['epoch'] + 1}"
+    metric = job.metrics[0]
+    best = f"best {metric.title} {result.best[metric.key]:.2f} in epoch {result.best['epoch'] + 1}"
     console.print(f"{best}: {settings.folder / 'best.safetensors'}")
     return 0

@@ -4,18 +4,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .figures import figure
+from .job import EMA, Metric
 from .run_folder import Record
 
 _TRAIN, _VAL, _EMA = "#7f8c8d", "#1f5fa8", "#d35400"
-_MONITORED = {"top1", "miou", "box_ap"}  # their best value is written beside it
 
 
-def draw_curves(path: Path, records: Sequence[Record]) -> None:
-    """Draws loss, accuracy and learning rate over epochs; over steps where several records fall into one epoch.
+def draw_curves(path: Path, records: Sequence[Record], *, metrics: Sequence[Metric]) -> None:
+    """Draws loss, metrics and learning rate over epochs; over steps where several records fall into one epoch.
 
     Args:
         path: of the PNG.
         records: lines of ``metrics.jsonl``, at least one.
+        metrics: of the run; those of the first one's unit share its picture, the others are losses.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -23,48 +24,39 @@ def draw_curves(path: Path, records: Sequence[Record]) -> None:
     unit = _unit([records])
     epochs = _places(records, unit)
     marker = "o" if len(epochs) <= 30 else ""
+    monitored = metrics[0]
+    best = monitored.best(records)
 
     with figure(path, 10, 3.2) as drawing:
-        loss, accuracy, rate = drawing.subplots(1, 3)
-        for axes, title in ((loss, "loss"), (accuracy, "accuracy, %"), (rate, "learning rate")):
+        loss, measure, rate = drawing.subplots(1, 3)
+        for axes, title in ((loss, "loss"), (measure, f"validation, {monitored.unit}"), (rate, "learning rate")):
             axes.set_title(title)
             axes.set_xlabel(unit)
             axes.grid(alpha=0.25)
             axes.xaxis.get_major_locator().set_params(integer=True)
-        for axes, key, label, color in (
-            (loss, "train_loss", "training", _TRAIN),
-            (loss, "val_loss", "validation", _VAL),
-            (accuracy, "top5", "top-5", _TRAIN),
-            (accuracy, "top1", "top-1", _VAL),
-            (accuracy, "ema_top1", "top-1, averaged weights", _EMA),
-            (accuracy, "aacc", "pixel accuracy", _TRAIN),
-            (accuracy, "miou", "mIoU", _VAL),
-            (accuracy, "ema_miou", "mIoU, averaged weights", _EMA),
-            (accuracy, "mask_ap", "mask AP", _TRAIN),
-            (accuracy, "box_ap50", "box AP50", _EMA),
-            (accuracy, "box_ap", "box AP", _VAL),
-            (rate, "lr", "", _VAL),
-        ):
+        lines = [(loss, "train_loss", "training", _TRAIN), (rate, "lr", "", _VAL)]
+        lines += [
+            (measure if metric.unit == monitored.unit else loss, metric.key, metric.title, color)
+            for metric, color in zip(metrics, (_VAL, *(None for _ in metrics[1:])), strict=True)
+        ]
+        lines.append((measure, EMA + monitored.key, f"{monitored.title}, averaged weights", _EMA))
+        for axes, key, label, color in lines:
             if key in records[0]:
                 values = [record[key] for record in records]
                 axes.plot(epochs, values, marker=marker, markersize=3, color=color, label=label)
-        for key in _MONITORED & records[0].keys():
-            best = max(range(len(records)), key=lambda index: records[index][key])
-            value = records[best][key]
-            accuracy.annotate(
-                f"{value:.2f}",
-                (epochs[best], value),
-                textcoords="offset points",
-                xytext=(0, -13),
-                ha="center",
-                color=_VAL,
-            )
+        measure.annotate(
+            f"{best[monitored.key]:.2f}",
+            (epochs[records.index(best)], best[monitored.key]),
+            textcoords="offset points",
+            xytext=(0, -13),
+            ha="center",
+            color=_VAL,
+        )
         loss.set_ylim(bottom=0)
         rate.set_ylim(bottom=0)
         rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
-        for axes in (loss, accuracy):
-            if axes.get_legend_handles_labels()[0]:
-                axes.legend()
+        for axes in (loss, measure):
+            axes.legend()
 
 
 def draw_overlay(
@@ -93,7 +85,7 @@ def draw_overlay(
                 shown = [record for record in records if key in record]
                 values, marker = [record[key] for record in shown], "o" if len(shown) == 1 else ""
                 axes.plot(_places(shown, unit), values, label=name, linewidth=1.5, marker=marker, markersize=4)
-                averaged = f"ema_{key}"
+                averaged = EMA + key
                 if averaged in records[0]:
                     color = axes.lines[-1].get_color()
                     values = [record[averaged] for record in records]

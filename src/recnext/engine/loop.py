@@ -16,7 +16,6 @@ from typing import Any, Optional
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from rich.console import Console
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.utils.data import DataLoader
@@ -30,9 +29,10 @@ from .curves import draw_curves
 from .failures import explained, refuse_broken_weights, stop_diverged
 from .figures import can_draw
 from .freezing import set_mode
+from .job import EMA, Job
 from .optimization import clip_gradients, make_optimizer
-from .progress import RunProgress
-from .result import PeriodSums, TrainingResult
+from .progress import RunProgress, Watch
+from .result import PeriodSums, Step, TrainingResult
 from .run_folder import Record, RunFolder
 from .schedule import LearningRate
 from .settings import LoopSettings
@@ -50,29 +50,27 @@ class _Interrupted(Exception):
 
 
 def fit(
+    job: Job,
     task: Task,
-    *,
-    train_loader: DataLoader[Any],
-    val_loader: DataLoader[Any],
+    loaders: tuple[DataLoader[Any], DataLoader[Any]],
     settings: LoopSettings,
     run: RunFolder,
     accelerator: Accelerator,
-    resume: bool = False,
-    head: Optional[nn.Module] = None,
-    console: Optional[Console] = None,
+    resume: bool,
+    watch: Watch,
 ) -> TrainingResult:
     """Trains `task.model` and leaves everything in the run's folder.
 
     Args:
+        job: has the metrics, and the head that may learn alone at first.
         task: model, loss, evaluation.
-        train_loader: its `batch_sampler` is a `BatchOrder`, `TrainBatches` for one; its batches are `LoadedBatch`.
-        val_loader: handed to the task.
+        loaders: of the training, whose `batch_sampler` is a `BatchOrder` and whose batches are `LoadedBatch`, and of
+            the evaluation, handed to the task.
         settings: of the run, resolved.
         run: its folder, opened.
         accelerator: from `make_accelerator`.
         resume: go on from the run's state.
-        head: the part of the model that learns alone in the first `settings.freeze_epochs`.
-        console: for the progress; None is silent.
+        watch: who looks on.
 
     Returns:
         The records; after SIGINT or SIGTERM `interrupted` is set and the state saved.
@@ -83,10 +81,11 @@ def fit(
         OSError: a file could not be written; the files of the save before are whole.
     """
     with explained(batch_size=settings.batch_size, accumulate=settings.accumulate):
-        loop = _Loop(task, train_loader, val_loader, settings, run, accelerator, head)
+        loop = _Loop(job, task, loaders, settings, run, accelerator, watch)
         start_tracking(accelerator, settings=settings.to_dict(), name=run.path.name)
         notes = loop.restore() if resume else ()
-        with loop.stop, RunProgress(console, total=loop.total, position=loop.done, where=loop.where) as loop.progress:
+        progress = RunProgress(watch.console, total=loop.total, position=loop.done, metrics=job.metrics)
+        with loop.stop, progress as loop.progress:
             for note in notes:
                 loop.progress.note(note)
             result = loop.run_periods()
@@ -100,17 +99,19 @@ class _Loop:
 
     def __init__(
         self,
+        job: Job,
         task: Task,
-        train_loader: DataLoader[Any],
-        val_loader: DataLoader[Any],
+        loaders: tuple[DataLoader[Any], DataLoader[Any]],
         settings: LoopSettings,
         run: RunFolder,
         accelerator: Accelerator,
-        head: Optional[nn.Module],
+        watch: Watch,
     ) -> None:
-        self.task, self.settings, self.folder, self.accelerator, self.head = task, settings, run, accelerator, head
-        self.train_loader, self.val_loader = train_loader, val_loader
-        self.batches: BatchOrder = train_loader.batch_sampler  # type: ignore[assignment]
+        self.task, self.settings, self.folder, self.accelerator, self.watch = task, settings, run, accelerator, watch
+        self.head = job.head(task.model) if settings.freeze_epochs else None
+        self.metrics, self.monitored = job.metrics, job.metrics[0]
+        self.train_loader, self.val_loader = loaders
+        self.batches: BatchOrder = self.train_loader.batch_sampler  # type: ignore[assignment]
         self.steps_per_epoch = len(self.batches) // settings.accumulate
         if self.steps_per_epoch == 0:
             raise RecNextError(
@@ -186,11 +187,14 @@ class _Loop:
                 now = time.perf_counter()
                 self.sums.seconds, clock = self.sums.seconds + now - clock, now
                 self.sums.trained += self.global_batch
-                self.progress.step(loss=loss, lr=self.lr, images_per_second=self.sums.trained / self.sums.seconds)
+                speed = self.sums.trained / self.sums.seconds
+                step = Step(self.done, self.total, loss, self.lr, speed, self.where(), self.raw)
+                self.progress.step(step)
                 if stop:
                     self.save_and_leave()
                 if self.settings.save_every and self.step % self.settings.save_every == 0:
                     self.save_state()
+                self.watch.on_step(step)
                 if self.step == self.period_steps:
                     break
 
@@ -263,7 +267,7 @@ class _Loop:
             )
 
     def evaluate(self) -> dict[str, float]:
-        """Metrics over all processes, the averaged weights' with the prefix ``ema_``."""
+        """Metrics over all processes, the averaged weights' with the prefix `EMA`."""
         self.progress.evaluating()
         self.check_weights()
         metrics: dict[str, float] = {}
@@ -293,7 +297,7 @@ class _Loop:
     def evaluated(self) -> Iterator[tuple[str, nn.Module]]:
         yield "", self.raw
         if self.ema is not None:
-            yield "ema_", self.ema.module
+            yield EMA, self.ema.module
 
     def finish_period(self, metrics: dict[str, float]) -> None:
         where, steps = self.where(), self.period_steps
@@ -322,11 +326,12 @@ class _Loop:
         self.save_state(keep=True)
         track(self.accelerator, record)
         self.draw(last=self.period == self.periods)
-        self.progress.period_done(where, record, metrics=tuple(metrics), best=self.best("") is record)
+        self.progress.period_done(where, record, best=self.best("") is record)
+        self.watch.on_period(record)
 
     def best(self, prefix: str) -> Record:
-        """The record of the period, the earliest of equals, with the highest monitored metric."""
-        return max(self.records, key=lambda record: record[prefix + self.task.monitor])
+        """The record of the best period, by the monitored metric."""
+        return self.monitored.best(self.records, prefix=prefix)
 
     @property
     def lr(self) -> float:
@@ -335,8 +340,9 @@ class _Loop:
 
     def draw(self, *, last: bool) -> None:
         now = time.perf_counter()
-        if self.folder.writer and can_draw() and (last or now - self.drawn > _SECONDS_BETWEEN_CURVES):
-            draw_curves(self.folder.path / "curves.png", self.records)
+        wanted = self.settings.curves and self.folder.writer and can_draw()
+        if wanted and (last or now - self.drawn > _SECONDS_BETWEEN_CURVES):
+            draw_curves(self.folder.path / "curves.png", self.records, metrics=self.metrics)
             self.drawn = now
 
     def save_and_leave(self) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Optional
 
@@ -9,9 +10,26 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from .job import EMA, Metric
+from .result import Step
 from .run_folder import Record
 
 _SECONDS_BETWEEN_LINES = 60.0  # in a log file, which has no bar
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on while a run trains.
+
+    Args:
+        console: for the progress; None is silent.
+        on_step: called after each optimizer step, and after the save that may follow it.
+        on_period: called after each evaluation and its save.
+    """
+
+    console: Optional[Console] = None
+    on_step: Callable[[Step], None] = lambda step: None
+    on_period: Callable[[Record], None] = lambda record: None
 
 
 class RunProgress:
@@ -21,14 +39,14 @@ class RunProgress:
         console: where to; None stays silent (as all processes but the first do).
         total: optimizer steps of the whole run.
         position: steps done before, in a resumed run.
-        where: the position in words.
+        metrics: of the evaluations.
     """
 
     def __init__(
-        self, console: Optional[Console], *, total: int, position: int = 0, where: Callable[[], str] = lambda: ""
+        self, console: Optional[Console], *, total: int, position: int = 0, metrics: Sequence[Metric] = ()
     ) -> None:
         self.console = console
-        self.where = where
+        self.titles = {prefix + metric.key: metric.title for prefix in ("", EMA) for metric in metrics}
         self.live = console is not None and console.is_terminal
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -52,36 +70,36 @@ class RunProgress:
     def __exit__(self, *_: Any) -> None:
         self.bar.stop()
 
-    def step(self, *, loss: float, lr: float, images_per_second: float) -> None:
+    def step(self, step: Step) -> None:
         """A training step is done."""
         self.done += 1
-        status = f"loss {loss:.3f}  lr {lr:.2e}  {images_per_second:.0f} img/s"
-        self.bar.update(self.task, advance=1, description=self.where(), status=status)
+        status = f"loss {step.loss:.3f}  lr {step.lr:.2e}  {step.images_per_second:.0f} img/s"
+        self.bar.update(self.task, advance=1, description=step.where, status=status)
         now = time.perf_counter()
         if not self.live and now - self.told > _SECONDS_BETWEEN_LINES:
             self.told = now
             left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
             share = self.done / self.total
-            self.note(f"{self.where()}, {share:.0%} of the run: {status}  left {timedelta(seconds=round(left))}")
+            self.note(f"{step.where}, {share:.0%} of the run: {status}  left {timedelta(seconds=round(left))}")
 
     def evaluating(self) -> None:
         """The steps before an evaluation are done."""
         self.bar.update(self.task, status="evaluating")
 
-    def period_done(self, where: str, record: Record, *, metrics: Sequence[str], best: bool) -> None:
+    def period_done(self, where: str, record: Record, *, best: bool) -> None:
         """Prints the line of an epoch.
 
         Args:
             where: the position in words.
             record: as in ``metrics.jsonl``.
-            metrics: names of the task's in it.
             best: whether it is the best one so far.
         """
         if self.console is None:
             return
         shown = "  ".join(
-            f"{'val' if name == 'val_loss' else name.replace('_', ' ')} {record[name]:.{4 if 'loss' in name else 2}f}"
-            for name in metrics
+            f"{'averaged ' * key.startswith(EMA)}{title} {record[key]:.{4 if 'loss' in key else 2}f}"
+            for key, title in self.titles.items()
+            if key in record
         )
         self.console.print(
             f"{where}  loss {record['train_loss']:.4f}  {shown}  lr {record['lr']:.1e}  "

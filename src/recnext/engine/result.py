@@ -4,7 +4,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
+from torch import nn
+
 from .run_folder import Record
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimizer step that is done.
+
+    Args:
+        number: from 1, over the whole run.
+        total: of the run.
+        loss: mean over all processes.
+        lr: it was made with, the highest of the parameter groups'.
+        images_per_second: of this epoch so far, over all processes.
+        where: the position in words.
+        model: the network itself, not wrapped.
+    """
+
+    number: int
+    total: int
+    loss: float
+    lr: float
+    images_per_second: float
+    where: str
+    model: nn.Module
 
 
 @dataclass(frozen=True)

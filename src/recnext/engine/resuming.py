@@ -9,16 +9,49 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from recnext.errors import RecNextError
 
+from .job import Job, Splits
+from .run_folder import RunFolder
 from .settings import LoopSettings
 
 set_parsing_settings(import_path_denylist=["*"])  # a file that names a class does not have it imported
 
 # These say where and how a run is computed, not what.
-_FREE = ("workers", "device", "save_every", "keep", "tracker", "compile")
+_FREE = ("workers", "device", "save_every", "keep", "curves", "tracker", "compile")
 _ALWAYS_NEW = ("output", "resume")
 _LENGTHS = ("epochs", "steps")
 
 Settings = TypeVar("Settings", bound=LoopSettings)
+
+
+def resume_settings(
+    job: Job, now: LoopSettings, stored: Mapping[str, Any], *, given: Optional[Collection[str]], run: RunFolder
+) -> tuple[LoopSettings, str]:
+    """The settings of a run whose ``config.yaml`` is `stored`; those given where there is none.
+
+    Raises:
+        RecNextError: the run is of another task, or as `read_settings` and `resumed`.
+    """
+    if not stored:
+        return now, ""
+    task = stored.get("task", job.name)
+    if task != job.name:
+        raise RecNextError(f"{run.path} holds a run of {task}, not of {job.name}: resume it with the command of {task}")
+    return resumed(now, read_settings(job.settings, stored["settings"], source=run.path / "config.yaml"), given=given)
+
+
+def require_same_data(run: RunFolder, stored: Mapping[str, Any], splits: Splits) -> None:
+    """Refuses to go on with other images than a run was started with.
+
+    Raises:
+        RecNextError: its ``config.yaml`` says others.
+    """
+    for key, now in (("class_names", list(splits.class_names)), ("train_images", len(splits.train))):
+        if stored.get(key) != now:
+            shown = (stored.get(key), now) if isinstance(now, int) else ("others", ", ".join(now[:8]))
+            raise RecNextError(
+                f"{run.path} was started on other data ({key.replace('_', ' ')}: {shown[0]}, now {shown[1]}): "
+                "resume on the same images, or start a new run with another --output"
+            )
 
 
 def read_settings(kind: type[Settings], stored: Mapping[str, Any], *, source: Path) -> Settings:

@@ -2,12 +2,27 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
 from recnext.errors import RecNextError
 from recnext.precision import parse_precision
+
+# Arguments of a network that the data, the task and other settings decide.
+_DECIDED_ELSEWHERE = {
+    "num_classes",
+    "in_chans",
+    "features_only",
+    "out_indices",
+    "pretrained",
+    "checkpoint",
+    "fused",
+    "ema",
+    "device",
+    "distillation",
+}
 
 Schedule = Literal["cosine", "epoch_cosine", "multistep", "poly"]
 Clip = Literal["none", "agc", "norm"]
@@ -59,6 +74,7 @@ class LoopSettings:
         max_unreadable: share of the training images that may be unreadable; they are replaced by others.
         save_every: steps between saves within an epoch; 0 saves after each epoch only.
         keep: how many epochs' states stay, the newest one among them; an older one serves when the newest is damaged.
+        curves: draw curves.png, where matplotlib is installed.
         tracker: also log to TensorBoard or Weights & Biases.
         output: run folder; by default runs/MODEL.
         resume: go on with the run in that folder; auto starts one where there is none.
@@ -100,6 +116,7 @@ class LoopSettings:
     max_unreadable: float = 0.01
     save_every: int = 0
     keep: int = 1
+    curves: bool = True
     tracker: Tracker = "none"
     output: Optional[str] = None
     resume: Resume = False
@@ -171,6 +188,55 @@ class LoopSettings:
     def length(self) -> str:
         """The length of the run in words: "1 epoch", "80000 steps"."""
         return f"{counted(self.epochs, 'epoch')}" if self.steps is None else counted(self.steps, "step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(LoopSettings):
+    """Settings of a run that trains a network of timm.
+
+    Args:
+        model: timm name of the network, or of the backbone.
+        model_args: further constructor arguments as JSON, e.g. '{"drop_path_rate": 0.1}'.
+        pretrained: start from the published ImageNet weights, downloaded when not cached.
+        checkpoint: start from these weights instead, a file, a run folder or a hub id; a last layer for other
+            classes is made anew.
+    """
+
+    model: str = "recnext_m3"
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
+    checkpoint: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in sorted(_DECIDED_ELSEWHERE & self.model_args.keys()):
+            raise RecNextError(
+                f"--model-args may not hold {name}: the data, the task and other flags decide it; leave it out"
+            )
+        if self.freeze_epochs and self.from_scratch:
+            raise RecNextError(
+                f"--freeze-epochs is {self.freeze_epochs} without weights to keep: give --pretrained or --checkpoint"
+            )
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the weights start random."""
+        return not (self.pretrained or self.checkpoint)
+
+    @property
+    def start(self) -> str:
+        """What the weights start from, in words."""
+        return self.checkpoint or ("published weights" if self.pretrained else "scratch")
+
+    @property
+    def advice(self) -> str:
+        """A line for a run from scratch; empty for others."""
+        return "from scratch: on small data --pretrained or --checkpoint reach more in less time" * self.from_scratch
+
+    @property
+    def network(self) -> str:
+        """The model's name without the tag of its weights."""
+        return self.model.partition(".")[0]
 
 
 def counted(number: int, what: str, plural: str = "s") -> str:

@@ -51,11 +51,9 @@ class Task(Protocol):
 
     Attributes:
         model: trained in place.
-        monitor: the metric, higher is better, by which the best epoch is chosen.
     """
 
     model: nn.Module
-    monitor: str
 
     def loss(self, model: nn.Module, batch: Any, *, device: torch.device) -> Tensor:
         """The mean loss of a batch as a float32 scalar.

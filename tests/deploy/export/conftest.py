@@ -41,13 +41,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the demo's network after a few epochs in `run`, and the digits in `data`."""
     from rich.console import Console
 
+    from recnext.data import DataSplits
+    from recnext.engine.run import train
     from recnext.study.demo.classification import demo_settings
     from recnext.study.demo.digits import CLASS_NAMES, Digits, write_folders
-    from recnext.tasks.classification.data import Splits
-    from recnext.tasks.classification.task import train_classifier
+    from recnext.tasks.classification.job import ClassificationJob
 
     folder = tmp_path_factory.mktemp("digits")
     write_folders(folder / "data")
-    splits = Splits(Digits("train"), Digits("val"), CLASS_NAMES, "digits")
-    train_classifier(demo_settings(folder / "run", epochs=3), splits=splits, console=Console(file=StringIO()))
+    splits = DataSplits(train=Digits("train"), val=Digits("val"), class_names=CLASS_NAMES, source="digits")
+    train(ClassificationJob(), demo_settings(folder / "run", epochs=3), data=splits, console=Console(file=StringIO()))
     return folder

@@ -114,7 +114,7 @@ def test_runs_of_other_tasks_get_their_curves(tmp_path):
     page = build_report(tmp_path)
     assert "this is no run of a classifier" in page
     assert "<dt>best box AP</dt><dd>21.00 %</dd>" in page
-    assert "<figcaption>Average precision, %</figcaption>" in page
+    assert "<figcaption>Validation, %</figcaption>" in page
 
 
 def test_corruptions_are_shown(run, tmp_path):

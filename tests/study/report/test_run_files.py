@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from recnext.engine.job import Metric
 from recnext.errors import RecNextError
 from recnext.study.report.run_files import curves, read_run
 
@@ -18,11 +19,11 @@ def test_metrics_of_other_tasks_get_charts(tmp_path):
         tmp_path, RECORD, {**RECORD, "epoch": 1, "box_ap": 30.0, "boxes_seen": 3, "val_loss": float("nan"), "note": "x"}
     )
     run = read_run(tmp_path)
-    unit, charts = curves(run.records)
+    unit, charts = curves(run.records, run.job.metrics)
     assert unit == "epoch"
     assert [chart.title for chart in charts] == [
         "Loss",
-        "Average precision, %",
+        "Validation, %",
         "Learning rate",
         "Training speed, images per second",
         "boxes seen",
@@ -34,7 +35,7 @@ def test_metrics_of_other_tasks_get_charts(tmp_path):
 
 def test_several_records_an_epoch_are_drawn_by_step(tmp_path):
     write(tmp_path, RECORD, {**RECORD, "step": 18})
-    unit, charts = curves(read_run(tmp_path).records)
+    unit, charts = curves(read_run(tmp_path).records, (Metric("top1", "top-1"),))
     assert (unit, charts[0].lines[0].x) == ("step", [9, 18])
 
 

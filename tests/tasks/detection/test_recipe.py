@@ -9,8 +9,9 @@ import yaml
 from recnext.checkpoints.published import published
 from recnext.cli.recipes import recipes
 from recnext.engine.resuming import read_settings
+from recnext.engine.run import train
 from recnext.engine.schedule import LearningRate
-from recnext.tasks.detection.job import train_detector
+from recnext.tasks.detection.job import DetectionJob
 from recnext.tasks.detection.settings import DetectSettings
 from tasks.detection.runs import settings, write_data
 
@@ -66,5 +67,5 @@ def test_runs(recipe, tmp_path, monkeypatch):
     changes = {name: getattr(tiny, name) for name in names}
     values = {**recipe.to_dict(), **changes, "pretrained": False, "workers": 0, "max_size": 80, "epochs": 3}
     values |= {"scale": recipe.scale, "milestones": (1, 2), "warmup_steps": 1, "output": str(tmp_path / "run")}
-    result = train_detector(DetectSettings(**values), data=data)
+    result = train(DetectionJob(), DetectSettings(**values), data=data)
     assert [record["lr"] for record in result.records] == pytest.approx([2.5e-5, 2.5e-6, 2.5e-7])

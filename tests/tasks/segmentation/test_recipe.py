@@ -10,9 +10,10 @@ from recnext.checkpoints.published import published
 from recnext.cli.recipes import recipes
 from recnext.engine.optimization import make_optimizer
 from recnext.engine.resuming import read_settings
+from recnext.engine.run import train
 from recnext.engine.schedule import LearningRate
 from recnext.tasks.segmentation import build
-from recnext.tasks.segmentation.job import train_segmenter
+from recnext.tasks.segmentation.job import SegmentationJob
 from recnext.tasks.segmentation.settings import SegmentSettings
 from tasks.segmentation.runs import settings, write_data
 
@@ -59,5 +60,5 @@ def test_runs(recipe, tmp_path, monkeypatch):
     values = {**recipe.to_dict(), **{name: getattr(settings(), name) for name in kept}, "scale": recipe.scale}
     values |= {"pretrained": False, "num_classes": 6, "milestones": (), "steps": 2, "evaluate_every": 1}
     values["output"] = str(tmp_path / "run")
-    result = train_segmenter(SegmentSettings(**values), data=data)
+    result = train(SegmentationJob(), SegmentSettings(**values), data=data)
     assert [record["step"] for record in result.records] == [1, 2]

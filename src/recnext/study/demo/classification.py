@@ -9,17 +9,17 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from recnext.checkpoints import load, save
-from recnext.data import ImagePreparation, normalise
+from recnext.data import DataSplits, ImagePreparation, normalise
 from recnext.engine.figures import can_draw, draw_confusion
+from recnext.engine.run import train
 from recnext.engine.run_folder import RunFolder
 from recnext.errors import RecNextError
 from recnext.nn.fusion import fuse
 from recnext.tasks.classification.accuracy import Accuracy
-from recnext.tasks.classification.data import Splits
 from recnext.tasks.classification.evaluate import evaluate_classifier, open_for, preparation_of
+from recnext.tasks.classification.job import ClassificationJob
 from recnext.tasks.classification.per_class import write_per_class
 from recnext.tasks.classification.settings import TrainSettings
-from recnext.tasks.classification.task import train_classifier
 
 from .digits import CLASS_NAMES, SIZE, Digits, write_folders
 from .samples import draw_samples
@@ -80,9 +80,9 @@ def run_demo(output: Path, *, epochs: int = 8, console: Console) -> DemoResult:
     """
     _clear(output)
     console.rule("1  train", align="left")
-    splits = Splits(Digits("train"), Digits("val"), CLASS_NAMES, _SOURCE)
+    splits = DataSplits(train=Digits("train"), val=Digits("val"), class_names=CLASS_NAMES, source=_SOURCE)
     started = time.perf_counter()
-    result = train_classifier(demo_settings(output, epochs=epochs), splits=splits, console=console)
+    result = train(ClassificationJob(), demo_settings(output, epochs=epochs), data=splits, console=console)
     training_seconds = time.perf_counter() - started
     if result.interrupted is not None:
         raise KeyboardInterrupt

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from recnext.engine.run import train
 from recnext.engine.run_folder import RunFolder
 from recnext.errors import RecNextError
 from recnext.nn.fusion import fuse
@@ -17,7 +18,7 @@ from recnext.tasks.detection.checkpoint import load
 from recnext.tasks.detection.data import CocoFolder, open_split
 from recnext.tasks.detection.draw import draw_detections
 from recnext.tasks.detection.evaluate import DetectionResult, evaluate
-from recnext.tasks.detection.job import train_detector
+from recnext.tasks.detection.job import DetectionJob
 from recnext.tasks.detection.model import Detector
 from recnext.tasks.detection.output import write_result
 from recnext.tasks.detection.predict import Finder
@@ -103,7 +104,7 @@ def run_demo(output: Path, *, steps: int = 640, images: tuple[int, int] = _IMAGE
     write_coco(data, scenes)
     settings = demo_settings(output, steps=steps)
     started = time.perf_counter()
-    outcome = train_detector(settings, data=data, console=console)
+    outcome = train(DetectionJob(), settings, data=data, console=console)
     training_seconds = time.perf_counter() - started
     if outcome.interrupted is not None:
         raise KeyboardInterrupt

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
+from recnext.engine.run import train
 from recnext.engine.run_folder import RunFolder
 from recnext.errors import RecNextError
 from recnext.nn.fusion import fuse
@@ -17,7 +18,7 @@ from recnext.tasks.segmentation.checkpoint import load
 from recnext.tasks.segmentation.data import open_mask_folders
 from recnext.tasks.segmentation.draw import legend, overlay
 from recnext.tasks.segmentation.evaluate import evaluate, preparation_of
-from recnext.tasks.segmentation.job import train_segmenter
+from recnext.tasks.segmentation.job import SegmentationJob
 from recnext.tasks.segmentation.metrics import SegmentationResult
 from recnext.tasks.segmentation.model import SemanticFPN
 from recnext.tasks.segmentation.output import write_result
@@ -96,7 +97,7 @@ def run_demo(output: Path, *, epochs: int = 11, console: Console) -> SegmentDemo
     write_ade(data, _SCENES)
     settings = demo_settings(output, epochs=epochs)
     started = time.perf_counter()
-    result = train_segmenter(settings, data=data, console=console)
+    result = train(SegmentationJob(), settings, data=data, console=console)
     training_seconds = time.perf_counter() - started
     if result.interrupted is not None:
         raise KeyboardInterrupt

@@ -104,7 +104,7 @@ def _measured(
     erf_images: int,
     on_progress: Progress,
 ) -> _Findings:
-    if not any("top1" in record for record in files.records):
+    if files.job.name != "classification":
         raise _NotMeasuredError("this is no run of a classifier, so no images were classified for this page")
     try:
         network = load(checkpoint=files.folder, device=device)
@@ -165,7 +165,7 @@ def _page(files: RunFiles, found: _Findings) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["percent"] = lambda share, digits=1: f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
-    unit, charts = curves(files.records)
+    unit, charts = curves(files.records, files.job.metrics)
     measured = found.measured
     return environment.get_template("report.html").render(
         files=files,
@@ -207,15 +207,10 @@ def _facts(files: RunFiles, found: _Findings) -> list[tuple[str, str]]:
             ("images classified", f"{accuracy.images:,}"),
         ]
     else:
-        for key, name in (
-            ("top1", "best top-1"),
-            ("miou", "best mIoU"),
-            ("box_ap", "best box AP"),
-            ("mask_ap", "best mask AP"),
-        ):
-            values = [record[key] for record in files.records if key in record]
-            if values:
-                facts.append((name, f"{max(values):.2f} %"))
+        for metric in files.job.metrics:
+            best = metric.best(files.records).get(metric.key)
+            if best is not None:
+                facts.append((f"best {metric.title}", f"{best:.2f} {metric.unit}"))
     records, config = files.records, files.config
     seconds = sum(record.get("seconds", 0.0) for record in records)
     speed = [record["images_per_second"] for record in records]

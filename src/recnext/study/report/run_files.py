@@ -2,27 +2,20 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from recnext.engine.job import EMA, Job, Metric
 from recnext.engine.run_folder import Record, RunFolder, read_records
 from recnext.errors import RecNextError
+from recnext.tasks import job_of_run
 
 from .charts import Line
 
-# title, (key, name) of its lines, whether the axis begins at 0
-_CHARTS = (
-    ("Loss", (("train_loss", "training"), ("val_loss", "validation")), True),
-    ("Accuracy, %", (("top1", "top-1"), ("top5", "top-5"), ("ema_top1", "top-1, averaged weights")), False),
-    ("mIoU and pixel accuracy, %", (("miou", "mIoU"), ("aacc", "pixels"), ("ema_miou", "mIoU, averaged")), False),
-    ("Average precision, %", (("box_ap", "boxes"), ("mask_ap", "masks"), ("ema_box_ap", "boxes, averaged")), False),
-    ("Learning rate", (("lr", "learning rate"),), True),
-    ("Training speed, images per second", (("images_per_second", "images per second"),), True),
-)
-_PLOTTED = {key for _, lines, _ in _CHARTS for key, _ in lines}
 _NOT_PLOTTED = {"epoch", "step", "seconds", "unreadable", "peak_memory_mib"}
 _OTHERS = 6  # further metrics that get a chart
 
@@ -41,6 +34,11 @@ class RunFiles:
     def settings(self) -> dict[str, Any]:
         """Of the run."""
         return self.config.get("settings", {})
+
+    @property
+    def job(self) -> Job:
+        """What was trained."""
+        return job_of_run(self.config, self.records)
 
     @property
     def recipe(self) -> str:
@@ -71,20 +69,16 @@ def read_run(folder: Path) -> RunFiles:
     return RunFiles(folder, config, read_records(folder), _measurements(folder))
 
 
-def curves(records: list[Record]) -> tuple[str, list[Chart]]:
+def curves(records: list[Record], metrics: Sequence[Metric]) -> tuple[str, list[Chart]]:
     """Unit of the horizontal axis, and the charts of all metrics that were recorded."""
     epochs = [record["epoch"] + 1 for record in records]
     unit = "epoch" if len(set(epochs)) == len(epochs) else "step"
     places = epochs if unit == "epoch" else [record["step"] for record in records]
-    others = sorted(
-        {
-            key
-            for record in records
-            for key, value in record.items()
-            if isinstance(value, (int, float)) and key not in _PLOTTED | _NOT_PLOTTED
-        }
-    )
-    wanted = [*_CHARTS, *((key.replace("_", " "), ((key, key),), False) for key in others[:_OTHERS])]
+    wanted = _charts(metrics)
+    plotted = {key for _, keys, _ in wanted for key, _ in keys} | _NOT_PLOTTED
+    numbers = {key for record in records for key, value in record.items() if isinstance(value, (int, float))}
+    others = sorted(numbers - plotted - {EMA + metric.key for metric in metrics})
+    wanted += [(key.replace("_", " "), [(key, key)], False) for key in others[:_OTHERS]]
     charts = []
     for title, keys, from_zero in wanted:
         lines = [Line(name, places, [_value(record.get(key)) for record in records]) for key, name in keys]
@@ -92,6 +86,19 @@ def curves(records: list[Record]) -> tuple[str, list[Chart]]:
         if lines:
             charts.append(Chart(title, lines, from_zero))
     return unit, charts
+
+
+def _charts(metrics: Sequence[Metric]) -> list[tuple[str, list[tuple[str, str]], bool]]:
+    """Title, (key, name) of the lines, whether the axis begins at 0."""
+    first = metrics[0]
+    measured = [(metric.key, metric.title) for metric in metrics if metric.unit == first.unit]
+    losses = [(metric.key, metric.title) for metric in metrics if metric.unit != first.unit]
+    return [
+        ("Loss", [("train_loss", "training"), *losses], True),
+        (f"Validation, {first.unit}", [*measured, (EMA + first.key, f"{first.title}, averaged weights")], False),
+        ("Learning rate", [("lr", "learning rate")], True),
+        ("Training speed, images per second", [("images_per_second", "images per second")], True),
+    ]
 
 
 def _value(value: Any) -> float:

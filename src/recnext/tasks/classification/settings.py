@@ -1,41 +1,22 @@
 """Everything a classification run can be told."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Optional, Union
+from dataclasses import dataclass
+from typing import Literal, Optional, Union
 
 from recnext.data import Augmentation
 from recnext.data.augmentation import EraseMode
-from recnext.engine.settings import LoopSettings, require
+from recnext.engine.settings import NetworkSettings, require
 from recnext.errors import RecNextError
-
-# Arguments that the data, the task and other settings decide.
-_DECIDED_ELSEWHERE = {
-    "num_classes",
-    "in_chans",
-    "features_only",
-    "out_indices",
-    "pretrained",
-    "checkpoint",
-    "fused",
-    "ema",
-    "device",
-    "distillation",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(LoopSettings):
+class TrainSettings(NetworkSettings):
     """Settings of a classification run; the defaults are sound for fine-tuning.
 
     Args:
         lr_rule: linear scales the learning rate with the batch; auto does too, but a run from scratch takes at least
             that of base_batch.
-        model: timm name of the network.
-        model_args: further constructor arguments as JSON, e.g. '{"act_layer": "silu"}'.
         drop_path: rate of stochastic depth; published takes that of the model's published run, left out the model's.
-        pretrained: start from the published ImageNet weights, downloaded when not cached.
-        checkpoint: start from these weights: a file, a run folder or a hub id.
         image_size: side of the square input in pixels.
         label_smoothing: share of the target spread over all classes.
         crop_scale: smallest share of the area that a random crop takes; 1 switches augmentation off.
@@ -59,10 +40,7 @@ class TrainSettings(LoopSettings):
 
     lr_rule: Literal["auto", "linear"] = "auto"
     model: str = "recnext_m1"
-    model_args: Mapping[str, Any] = field(default_factory=dict)
     drop_path: Union[Literal["published"], float, None] = None
-    pretrained: bool = False
-    checkpoint: Optional[str] = None
     image_size: int = 224
     label_smoothing: float = 0.1
     crop_scale: float = 0.35
@@ -97,23 +75,15 @@ class TrainSettings(LoopSettings):
         require(self, "temperature", 0 < self.temperature < float("inf"), "a number above 0")
         if not isinstance(self.drop_path, str):
             require(self, "drop_path", self.drop_path is None or 0 <= self.drop_path < 1, "from 0 to below 1")
-        for name in sorted(_DECIDED_ELSEWHERE & self.model_args.keys()):
-            raise RecNextError(
-                f"--model-args may not hold {name}: the data, the task and other flags decide it; leave it out"
-            )
         if (self.mixup or self.cutmix) and self.batch_size % 2:
             raise RecNextError(f"--batch-size is {self.batch_size}: mixup and cutmix pair images, expected an even one")
-        if self.freeze_epochs and not (self.pretrained or self.checkpoint):
-            raise RecNextError(
-                f"--freeze-epochs is {self.freeze_epochs} without weights to keep: give --pretrained or --checkpoint"
-            )
         if self.teacher_checkpoint and not self.teacher:
             raise RecNextError("--teacher-checkpoint needs the teacher's timm name: give --teacher")
 
     @property
     def default_folder(self) -> str:
         """The network's name."""
-        return self.model.partition(".")[0]
+        return self.network
 
     @property
     def augmentation(self) -> Augmentation:
@@ -128,11 +98,6 @@ class TrainSettings(LoopSettings):
             repeats=self.repeats,
             fast_resize=self.fast_resize,
         )
-
-    @property
-    def from_scratch(self) -> bool:
-        """Whether the weights start random."""
-        return not (self.pretrained or self.checkpoint)
 
     def peak_lr(self, global_batch: int) -> tuple[float, str]:
         """The learning rate and the sentence that explains it; a run from scratch takes a batch of at least 512."""

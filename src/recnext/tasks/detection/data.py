@@ -107,13 +107,14 @@ class CocoFolder(Dataset[tuple[Any, Target]]):
 
 @dataclass(frozen=True)
 class CocoFolders:
-    """Both splits, their common classes, and what was passed over."""
+    """Both splits, their common classes, what was passed over, and where they were opened."""
 
     train: CocoFolder
     val: CocoFolder
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     notes: tuple[str, ...]
+    source: str
 
 
 def open_coco(root: Path, *, masks: bool, max_missing: float = 0.0, keep_empty: bool = False) -> CocoFolders:
@@ -158,7 +159,7 @@ def open_coco(root: Path, *, masks: bool, max_missing: float = 0.0, keep_empty: 
             f"{train.file.path} has no object to learn from: crowds and boxes under a pixel do not count"
         )
     train.images = kept
-    return CocoFolders(train, val, train.file.class_names, train.file.category_ids, tuple(notes))
+    return CocoFolders(train, val, train.file.class_names, train.file.category_ids, tuple(notes), str(root))
 
 
 def open_split(root: Path, split: str, *, masks: bool, max_missing: float = 0.0) -> CocoFolder:

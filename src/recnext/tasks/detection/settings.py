@@ -1,26 +1,18 @@
 """Everything a detection run can be told."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Optional
+from dataclasses import dataclass
+from typing import Optional
 
-from recnext.engine.settings import LoopSettings, Schedule, require
-from recnext.errors import RecNextError
+from recnext.engine.settings import NetworkSettings, Schedule, require
 
-_DECIDED_ELSEWHERE = {"num_classes", "in_chans", "features_only", "out_indices", "pretrained", "checkpoint"}
 _SCALES = 5  # sizes to draw from between the smallest and the largest
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectSettings(LoopSettings):
+class DetectSettings(NetworkSettings):
     """Settings of a detection run; the defaults are for fine-tuning on a few hundred images.
 
     Args:
-        model: timm name of the backbone.
-        model_args: further constructor arguments of the backbone as JSON, e.g. '{"drop_path_rate": 0.1}'.
-        pretrained: start the backbone from the published ImageNet weights, downloaded when not cached.
-        checkpoint: start from these weights, those of a classifier or of a detector, whose predictors are made anew
-            where the number of classes differs: a file, a run folder or a hub id.
         masks: learn masks too; off, boxes alone.
         channels: width of the pyramid and of the mask head.
         box_features: width of the layers behind class and box.
@@ -36,10 +28,6 @@ class DetectSettings(LoopSettings):
         keep_empty: train on images without objects too.
     """
 
-    model: str = "recnext_m3"
-    model_args: Mapping[str, Any] = field(default_factory=dict)
-    pretrained: bool = False
-    checkpoint: Optional[str] = None
     masks: bool = True
     channels: int = 256
     box_features: int = 1024
@@ -72,13 +60,11 @@ class DetectSettings(LoopSettings):
         require(self, "anchor_scale", self.anchor_scale > 0, "a number above 0")
         for name in ("channels", "box_features", "mask_layers", "proposals", "roi_samples"):
             require(self, name, getattr(self, name) >= 1, "a positive integer")
-        for name in sorted(_DECIDED_ELSEWHERE & self.model_args.keys()):
-            raise RecNextError(f"--model-args may not hold {name}: the data and other flags decide it; leave it out")
 
     @property
     def default_folder(self) -> str:
         """Name of the run folder where none is given."""
-        return f"detect_{self.model.partition('.')[0]}"
+        return f"detect_{self.network}"
 
     @property
     def longest(self) -> int:

@@ -11,6 +11,7 @@ from recnext.data.images import UnreadableImageError
 from recnext.engine.task import Metrics
 
 from .batches import DetectionBatch
+from .checkpoint import describe
 from .coco import CocoFile
 from .evaluate import evaluate, to_float
 from .model import Detector
@@ -24,27 +25,23 @@ class DetectionTask:
     Args:
         model: trained in place.
         file: annotations of the images to evaluate on.
-        metadata: of the weights saved after an epoch.
         training_sizes: shorter sides that one is drawn from for each training image.
         evaluation_size: shorter side in evaluation.
     """
-
-    monitor = "box_ap"
 
     def __init__(
         self,
         model: Detector,
         *,
         file: CocoFile,
-        metadata: Callable[[int], CheckpointMetadata],
         training_sizes: tuple[int, ...],
         evaluation_size: int,
     ) -> None:
         self.model: nn.Module = model
+        self.detector = model
         self.transform = model.transform
         self.masks = model.config.masks
         self.file = file
-        self.metadata = metadata
         self.training_sizes = training_sizes
         self.evaluation_size = evaluation_size
 
@@ -87,3 +84,7 @@ class DetectionTask:
             should_stop=should_stop,
         )
         return lambda: meter.compute().summary()
+
+    def metadata(self, epoch: int) -> CheckpointMetadata:
+        """The header of the weights saved after `epoch`."""
+        return describe(self.detector, epoch=epoch)

@@ -128,12 +128,13 @@ def read_labels(path: Path, *, layout: Layout, num_classes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MaskFolders:
-    """Both splits of a tree and their classes."""
+    """Both splits of a tree, their classes, and where they were opened."""
 
     train: MaskFolder
     val: MaskFolder
     class_names: tuple[str, ...]
     layout: Layout
+    source: str
 
 
 def open_mask_folders(root: Path, *, num_classes: Optional[int] = None) -> MaskFolders:
@@ -149,7 +150,7 @@ def open_mask_folders(root: Path, *, num_classes: Optional[int] = None) -> MaskF
     layout = find_layout(root)
     names = read_class_names(root, num_classes=num_classes)
     train, val = (open_split(root, split, class_names=names, layout=layout) for split in ("train", "val"))
-    return MaskFolders(train, val, names, layout)
+    return MaskFolders(train, val, names, layout, str(root))
 
 
 def open_split(

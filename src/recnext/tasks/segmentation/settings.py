@@ -1,27 +1,18 @@
 """Everything a segmentation run can be told."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Optional
+from dataclasses import dataclass
+from typing import Optional
 
-from recnext.engine.settings import LoopSettings, Schedule, require
-from recnext.errors import RecNextError
+from recnext.engine.settings import NetworkSettings, Schedule, require
 
 from .losses import Normalisation
 
-_DECIDED_ELSEWHERE = {"num_classes", "in_chans", "features_only", "out_indices", "pretrained", "checkpoint"}
-
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentSettings(LoopSettings):
+class SegmentSettings(NetworkSettings):
     """Settings of a segmentation run; the defaults are for fine-tuning on a few hundred images.
 
     Args:
-        model: timm name of the backbone, a RecNeXt.
-        model_args: further constructor arguments of the backbone as JSON, e.g. '{"drop_path_rate": 0.1}'.
-        pretrained: start the backbone from the published ImageNet weights, downloaded when not cached.
-        checkpoint: start from these weights, those of a classifier or of a segmenter, whose last layer is made anew
-            where the number of classes differs: a file, a run folder or a hub id.
         num_classes: as many as expected; needed where no classes.txt names the classes.
         neck_channels: width of the feature pyramid.
         head_channels: width of the head.
@@ -34,10 +25,6 @@ class SegmentSettings(LoopSettings):
         loss: valid divides by the pixels with a label, all by all pixels, as published.
     """
 
-    model: str = "recnext_m3"
-    model_args: Mapping[str, Any] = field(default_factory=dict)
-    pretrained: bool = False
-    checkpoint: Optional[str] = None
     num_classes: Optional[int] = None
     neck_channels: int = 256
     head_channels: int = 128
@@ -68,10 +55,8 @@ class SegmentSettings(LoopSettings):
         for name in ("neck_channels", "head_channels"):
             require(self, name, getattr(self, name) >= 1, "a positive integer")
         require(self, "num_classes", self.num_classes is None or self.num_classes >= 2, "at least 2")
-        for name in sorted(_DECIDED_ELSEWHERE & self.model_args.keys()):
-            raise RecNextError(f"--model-args may not hold {name}: the data and other flags decide it; leave it out")
 
     @property
     def default_folder(self) -> str:
         """Name of the run folder where none is given."""
-        return f"segment_{self.model.partition('.')[0]}"
+        return f"segment_{self.network}"

@@ -13,8 +13,9 @@ from recnext.engine.task import Metrics
 
 from .batches import EvaluationBatch, TrainingBatch
 from .evaluate import evaluate
-from .losses import Normalisation, segmentation_loss
+from .losses import segmentation_loss
 from .model import SemanticFPN
+from .settings import SegmentSettings
 from .transforms import SegmentationPreparation
 
 
@@ -23,29 +24,23 @@ class SegmentationTask:
 
     Args:
         model: trained in place.
+        settings: of the run.
         preparation: of the images.
-        metadata: of the weights saved after an epoch.
-        loss_normalisation: as in `segmentation_loss`.
-        channels_last: memory format of the images.
+        class_names: in the order of the logits.
     """
-
-    monitor = "miou"
 
     def __init__(
         self,
         model: SemanticFPN,
+        settings: SegmentSettings,
         *,
         preparation: SegmentationPreparation,
-        metadata: Callable[[int], CheckpointMetadata],
-        loss_normalisation: Normalisation = "valid",
-        channels_last: bool = True,
+        class_names: tuple[str, ...],
     ) -> None:
         self.model: torch.nn.Module = model
-        self.num_classes = model.num_classes
+        self.settings = settings
         self.preparation = preparation
-        self.metadata = metadata
-        self.loss_normalisation = loss_normalisation
-        self.channels_last = channels_last
+        self.class_names = class_names
 
     def loss(self, model: torch.nn.Module, batch: TrainingBatch, *, device: torch.device) -> Tensor:
         """Mean loss of the batch.
@@ -60,10 +55,10 @@ class SegmentationTask:
             mean=self.preparation.mean,
             std=self.preparation.std,
             device=device,
-            channels_last=self.channels_last,
+            channels_last=self.settings.channels_last,
         )
         labels = batch.labels.to(device, non_blocking=True).long()
-        return segmentation_loss(model(images), labels, normalisation=self.loss_normalisation)
+        return segmentation_loss(model(images), labels, normalisation=self.settings.loss)
 
     def evaluate(
         self,
@@ -78,10 +73,26 @@ class SegmentationTask:
         meter = evaluate(
             model,
             batches,
-            num_classes=self.num_classes,
+            num_classes=len(self.class_names),
             preparation=self.preparation,
             device=device,
             precision=precision,
             should_stop=should_stop,
         )
         return lambda: meter.compute().summary()
+
+    def metadata(self, epoch: int) -> CheckpointMetadata:
+        """The header of the weights saved after `epoch`."""
+        size = self.preparation.image_size
+        return CheckpointMetadata(
+            model=self.settings.model,
+            num_classes=len(self.class_names),
+            model_args=self.settings.model_args,
+            class_names=self.class_names,
+            input_size=(3, size, size),
+            mean=self.preparation.mean,
+            std=self.preparation.std,
+            crop_pct=1.0,
+            interpolation="bilinear",
+            epoch=epoch,
+        )
