@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Optional
 
 from .figures import figure
 from .job import EMA, Metric
@@ -34,7 +35,10 @@ def draw_curves(path: Path, records: Sequence[Record], *, metrics: Sequence[Metr
             axes.set_xlabel(unit)
             axes.grid(alpha=0.25)
             axes.xaxis.get_major_locator().set_params(integer=True)
-        lines = [(loss, "train_loss", "training", _TRAIN), (rate, "lr", "", _VAL)]
+        lines: list[tuple[Any, str, str, Optional[str]]] = [
+            (loss, "train_loss", "training", _TRAIN),
+            (rate, "lr", "", _VAL),
+        ]
         lines += [
             (measure if metric.unit == monitored.unit else loss, metric.key, metric.title, color)
             for metric, color in zip(metrics, (_VAL, *(None for _ in metrics[1:])), strict=True)
