@@ -6,7 +6,7 @@ FULL = RECNEXT_FULL_EXPORTS=1 OMP_NUM_THREADS=1
 
 .PHONY: demo test test-fast test-export lint docs clean
 
-demo: $(VENV)/.demo
+demo: $(VENV)/.train
 	$(VENV)/bin/recnext demo
 
 test: lint
@@ -31,7 +31,7 @@ docs: $(VENV)/.docs
 	$(VENV)/bin/mkdocs build --strict
 
 # One stamp a set of extras, so that neither command installs more than it needs.
-$(VENV)/.dev $(VENV)/.demo $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraints.txt
+$(VENV)/.dev $(VENV)/.train $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[$*]'
 	touch $@

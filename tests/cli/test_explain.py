@@ -86,4 +86,4 @@ def test_mistakes_take_one_line(photo, tmp_path, capsys):
 def test_without_matplotlib_nothing_is_begun(command, monkeypatch, capsys):
     monkeypatch.setattr("recnext.cli.pictures.can_draw", lambda: False)
     message = fails(capsys, *command)
-    assert message == f"recnext {command[0]} needs matplotlib, which is not installed: pip install 'recnext[plots]'"
+    assert message == f"recnext {command[0]} needs matplotlib, which is not installed: pip install 'recnext[train]'"

@@ -10,7 +10,7 @@ from importlib import import_module
 
 from recnext._startup import prepare_process
 from recnext._version import __version__
-from recnext.errors import RecNextError
+from recnext.errors import RecNextError, missing_extra
 from recnext.text import printable
 
 # command -> what it does. Module `recnext.cli.<command>` holds `run`,
@@ -85,6 +85,10 @@ def dispatch(arguments: list[str]) -> int:
         status = run_command(run, rest, command=f"recnext {name}")
     except RecNextError as error:
         return _fail(str(error), 2)
+    except ModuleNotFoundError as error:
+        if (missing := missing_extra(error, purpose=f"recnext {name}")) is None:
+            raise
+        return _fail(str(missing), 2)
     except BrokenPipeError:  # `recnext list | head`
         raise
     except OSError as error:

@@ -87,7 +87,7 @@ def open_named(path: str) -> Image.Image:
 def require_drawing(purpose: str) -> None:
     """Raises MissingExtraError before the work begins where matplotlib is not installed."""
     if not can_draw():
-        raise MissingExtraError("matplotlib", "plots", purpose)
+        raise MissingExtraError("matplotlib", "train", purpose)
 
 
 def read_size(network: nn.Module) -> tuple[int, int]:

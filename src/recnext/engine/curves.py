@@ -1,4 +1,4 @@
-"""The curves of a run, or of several. They need matplotlib (the `plots` extra)."""
+"""The curves of a run, or of several. They need matplotlib (the `train` extra)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation. They need matplotlib (the `plots` extra)."""
+"""Pictures of an evaluation. They need matplotlib (the `train` extra)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ def figure(path: Path, width: float, height: float) -> Iterator["Figure"]:
         MissingExtraError: matplotlib is not installed.
     """
     if not can_draw():
-        raise MissingExtraError("matplotlib", "plots", f"drawing {path.name}")
+        raise MissingExtraError("matplotlib", "train", f"drawing {path.name}")
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -73,7 +73,7 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise MissingExtraError("scikit-learn", "demo", "the embedded digits data") from error
+        raise MissingExtraError("scikit-learn", "train", "the embedded digits data") from error
     data = load_digits()
     return data.images, data.target  # (1797, 8, 8) of 0..16, (1797,)
 
