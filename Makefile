@@ -1,10 +1,11 @@
+comma := ,
 VENV ?= .venv
 PYTHON ?= python3
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 FULL = RECNEXT_FULL_EXPORTS=1 OMP_NUM_THREADS=1
 
-.PHONY: demo test test-fast test-export lint docs clean
+.PHONY: demo test test-fast test-lowest test-export lint docs clean
 
 demo: $(VENV)/.train
 	$(VENV)/bin/recnext demo
@@ -14,6 +15,19 @@ test: lint
 
 test-fast: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow'
+
+# The fast tests on exactly the lower bounds that pyproject.toml declares.
+LOWEST = detection,data,video,explain,fast,serve,test
+
+test-lowest: .venv-lowest/.done
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow'
+
+.venv-lowest/.done: pyproject.toml tests/lowest.py
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python tests/lowest.py $(subst $(comma), ,$(LOWEST)) > .venv-lowest/pins.txt
+	.venv-lowest/bin/python -m pip --disable-pip-version-check install --quiet --constraint .venv-lowest/pins.txt \
+		--editable '.[$(LOWEST)]'
+	touch $@
 
 # The files for phones at full depth, each in the environment of its own that docs/export-phones.md describes.
 test-export: $(VENV)/.dev .venv-executorch/.done .venv-litert/.done
@@ -43,4 +57,4 @@ $(VENV)/.dev $(VENV)/.train $(VENV)/.docs: $(VENV)/.%: pyproject.toml constraint
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-executorch .venv-litert runs site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-executorch .venv-litert .venv-lowest runs site .pytest_cache .mypy_cache .ruff_cache

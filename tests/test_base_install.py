@@ -12,11 +12,38 @@ from PIL import Image
 import recnext
 from checkpoints.files import network
 
-EXTRAS = (
-    "accelerate av coremltools datasets executorch faster_coco_eval fastapi grpc jinja2 litert_torch matplotlib nncf onnx "
-    "onnxruntime onnxscript openvino pandas prometheus_client pyarrow pycocotools pytorch_grad_cam scipy "
-    "segmentation_models_pytorch sklearn starlette tensorboard torchmetrics uvicorn wandb webdataset"
-).split()
+EXTRAS = {
+    "accelerate",
+    "av",
+    "coremltools",
+    "datasets",
+    "executorch",
+    "fastapi",
+    "faster_coco_eval",
+    "grpc",
+    "jinja2",
+    "litert_torch",
+    "matplotlib",
+    "nncf",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
+    "pandas",
+    "prometheus_client",
+    "pyarrow",
+    "pycocotools",
+    "pytorch_grad_cam",
+    "scipy",
+    "segmentation_models_pytorch",
+    "sklearn",
+    "starlette",
+    "tensorboard",
+    "torchmetrics",
+    "uvicorn",
+    "wandb",
+    "webdataset",
+}
 RUN = (
     "list",
     "info recnext_m0",
@@ -33,7 +60,7 @@ REFUSED = {
     "detect train DATA": "train",
     "segment train DATA": "train",
     "serve --checkpoint tiny.safetensors": "serve",
-    "export tiny.safetensors --to onnx": "onnx",
+    "export tiny.safetensors --to onnx": "export",
 }
 SCRIPT = f"""
 import io, json, sys
@@ -42,6 +69,9 @@ from contextlib import redirect_stderr, redirect_stdout
 class Bare:
     def __init__(self, finder):
         self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
 
     def find_spec(self, name, path=None, target=None):
         return None if name.partition(".")[0] in {EXTRAS} else self.finder.find_spec(name, path, target)
@@ -61,8 +91,10 @@ print(json.dumps(answers))
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder: Path = tmp_path_factory.mktemp("bare")
-    recnext.save(network("test_recnext_m"), folder / "tiny.safetensors")
-    Image.radial_gradient("L").convert("RGB").save(folder / "photo.png")
+    recnext.save(network("test_recnext_m", num_classes=2), folder / "tiny.safetensors", class_names=["a", "b"])
+    for name in ("photo.png", "DATA/val/a/photo.png", "DATA/val/b/photo.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.radial_gradient("L").convert("RGB").save(folder / name)
     script = [sys.executable, "-c", SCRIPT, *RUN, *REFUSED]
     return json.loads(subprocess.run(script, cwd=folder, stdout=subprocess.PIPE, text=True, check=True).stdout)
 

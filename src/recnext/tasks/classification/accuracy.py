@@ -11,8 +11,6 @@ from typing import Optional
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import binary_calibration_error, multiclass_confusion_matrix
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from recnext.data import Batch, ImagePreparation, normalise
 from recnext.data.images import UnreadableImageError
@@ -56,6 +54,9 @@ class AccuracyMeter:
     """
 
     def __init__(self, num_classes: int) -> None:
+        from torchmetrics.functional import classification  # the `train` extra: missed before the first image
+
+        self.functions = classification
         self.num_classes = num_classes
         self.top = min(5, num_classes)
         self.known: list[Tensor] = []  # position, label
@@ -89,6 +90,8 @@ class AccuracyMeter:
         if self.known:
             facts = torch.cat((torch.cat(self.known).double(), torch.cat(self.measured).cpu().double()), 1)
         if torch.distributed.is_initialized():
+            from torchmetrics.utilities.distributed import gather_all_tensors
+
             parts = gather_all_tensors(facts.to(self.device))
             facts = torch.cat([part.cpu() for part in parts])
         facts = facts[facts[:, 0].argsort(stable=True)]
@@ -102,9 +105,9 @@ class AccuracyMeter:
             top5=100 * right.any(1).sum().item() / max(images, 1),
             loss=facts[:, 2].mean().item(),
             images=images,
-            confusion=multiclass_confusion_matrix(likeliest[:, 0], labels, self.num_classes),
+            confusion=self.functions.multiclass_confusion_matrix(likeliest[:, 0], labels, self.num_classes),
             images_per_second=self.seen / seconds,
-            ece=100 * binary_calibration_error(confidence, right[:, 0].long(), n_bins=_BINS).item(),
+            ece=100 * self.functions.binary_calibration_error(confidence, right[:, 0].long(), n_bins=_BINS).item(),
             positions=positions,
             likeliest=likeliest,
         )
