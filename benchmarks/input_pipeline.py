@@ -38,8 +38,8 @@ from torchvision import transforms
 from torchvision.datasets.folder import pil_loader
 
 from recnext.data import Augmentation, Batch, ImagePreparation, make_loader, prepare_batch
-from recnext.data.folders import ImageFiles
 from recnext.data.images import read_image
+from recnext.data.labelled import ImageFiles
 from recnext.data.sampling import TrainBatches, seed_everything
 from recnext.study.speed.machine import describe
 
@@ -104,13 +104,10 @@ def published_epoch(paths: list[str]) -> int:
 
 
 def our_epoch(paths: list[str], augmentation: Augmentation) -> int:
-    source = ImageFiles(
-        [(path, 0) for path in paths],
-        class_names=("photograph",),
-        transform=PREPARATION.training_transform(augmentation),
-    )
+    source = ImageFiles([(path, 0) for path in paths], class_names=("photograph",))
     batches = TrainBatches(len(source), batch_size=BATCH)
-    return sum(len(batch.images) for batch in make_loader(source, batches, workers=1))
+    loader = make_loader(source, batches, transform=PREPARATION.training_transform(augmentation), workers=1)
+    return sum(len(batch.images) for batch in loader)
 
 
 def one_thread(_: int) -> None:

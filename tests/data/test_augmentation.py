@@ -10,11 +10,10 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from timm.data.auto_augment import AugmentOp, AutoAugment, RandAugment
-from timm.data.random_erasing import RandomErasing
 from torchvision import transforms
 
 from recnext.data import Augmentation, Batch, ImagePreparation, normalise, prepare_batch
-from recnext.data.erasing import choose_box, erase
+from recnext.data.erasing import erase
 from recnext.data.resizing import TorchResizedCrop
 from recnext.data.sampling import seed_everything
 from recnext.errors import RecNextError
@@ -118,17 +117,16 @@ def test_impossible_values_are_refused(changes, message):
         Augmentation(**changes)
 
 
-def test_boxes_are_those_of_timms_random_erasing():
-    for seed in range(200):
-        random.seed(seed)
-        image = torch.full((3, 40, 56), 7.0)
-        RandomErasing(0.6, mode="const", device="cpu")(image)
-        box = choose_box(random.Random(seed), 40, 56, probability=0.6)
-        expected = torch.full((3, 40, 56), 7.0)
-        if box is not None:
-            top, left, height, width = box
-            expected[:, top : top + height, left : left + width] = 0
-        assert torch.equal(image, expected)
+@pytest.mark.parametrize(
+    ("mode", "expected"), [("pixel", 1298786.3323032944), ("color", 1301283.3226073608), ("zero", 1298781.0)]
+)
+def test_erased_rectangles_and_their_noise_stay_what_they_were(mode, expected):
+    images = torch.full((40, 3, 32, 40), 9.0)
+    erase(images, positions=range(40), probability=0.5, mode=mode, seed=3, epoch=2)
+    assert images.double().sum().item() == pytest.approx(expected, abs=1e-3)
+    erased = (images != 9).any(1)
+    assert [int(image.sum()) for image in erased[:6]] == [0, 48, 252, 342, 0, 0]
+    assert erased[3].nonzero().amin(0).tolist() == [6, 16]
 
 
 @pytest.mark.parametrize("mode", ["pixel", "color", "zero"])

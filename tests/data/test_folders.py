@@ -5,8 +5,7 @@ from PIL import Image
 
 from recnext.data import Augmentation, ImagePreparation, make_loader, normalise, open_class_folders
 from recnext.data.folders import ClassFolder, evaluation_root, find_class_names
-from recnext.data.images import UnreadableImageError
-from recnext.data.opening import open_image
+from recnext.data.images import UnreadableImageError, open_image
 from recnext.data.sampling import EvaluationBatches, TrainBatches
 from recnext.errors import RecNextError
 
@@ -29,7 +28,7 @@ def test_labels_follow_sorted_names_and_hidden_folders_do_not_count(tmp_path):
     (tmp_path / "train" / ".cache").mkdir()
     folders = open_class_folders(tmp_path)
     assert folders.class_names == ("a", "b", "c10", "c9")
-    assert [label for _, label in folders.train.samples] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    assert folders.train.labels == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     assert len(folders.val) == 12
     image, label = folders.train[3]
     assert (label, image.size, image.mode) == (1, (36, 40), "RGB")
@@ -47,7 +46,7 @@ def test_missing_and_empty_folders_are_named(tmp_path):
     tree(tmp_path, splits=("val",))
     for file in (tmp_path / "val" / "dog").iterdir():
         file.unlink()
-    with pytest.raises(RecNextError, match=r"no images in .*val/dog: expected files ending in \.jpg"):
+    with pytest.raises(RecNextError, match=r"no images in .*val/dog: expected files that end in \.jpg"):
         open_class_folders(tmp_path)
 
 
@@ -88,17 +87,14 @@ def test_unreadable_images_are_named(tmp_path, damage):
 def test_training_replaces_unreadable_images_and_evaluation_reports_them(tmp_path, workers):
     tree(tmp_path)
     (tmp_path / "train" / "cat" / "1.png").write_bytes(b"no image")
-    folder = ClassFolder(
-        tmp_path / "train",
-        class_names=find_class_names(tmp_path / "train"),
-        transform=PREPARATION.evaluation_transform(),
-    )
-    (batch,) = make_loader(folder, TrainBatches(6, batch_size=6), workers=workers)
+    folder = ClassFolder(tmp_path / "train", class_names=find_class_names(tmp_path / "train"))
+    options = {"transform": PREPARATION.evaluation_transform(), "workers": workers}
+    (batch,) = make_loader(folder, TrainBatches(6, batch_size=6), **options)
     assert batch.images.shape == (6, 3, 32, 32)
     assert batch.images.dtype == torch.uint8
     assert len(batch.unreadable) == 1
     assert "cat/1.png" in batch.unreadable[0]
-    (batch,) = make_loader(folder, EvaluationBatches(6, batch_size=6), workers=workers)
+    (batch,) = make_loader(folder, EvaluationBatches(6, batch_size=6), **options)
     assert batch.labels.tolist() == [0, 0, 1, 1, 1]
     assert "cat/1.png" in batch.unreadable[0]
 
@@ -133,7 +129,7 @@ def test_images_are_opened_as_for_prediction(tmp_path):
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "val" / "cat" / "0.png")
     folders = open_class_folders(tmp_path)
     for folder in (folders.train, folders.val):
-        for index, (path, _) in enumerate(folder.samples):
+        for index, path in enumerate(folder.paths):
             assert np.array_equal(np.asarray(folder[index][0]), np.asarray(open_image(path))), path
     assert np.array_equal(np.asarray(folders.train[0][0])[..., 0], deep // 257)
     assert folders.train[1][0].size == (8, 6)

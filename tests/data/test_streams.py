@@ -12,7 +12,7 @@ from PIL import Image
 
 from recnext.data import Augmentation, ImagePreparation, make_loader, open_dataset
 from recnext.data.sampling import EvaluationBatches, TrainBatches
-from recnext.data.shards import write_index
+from recnext.data.tars import write_index
 from recnext.errors import RecNextError
 
 PREPARATION = ImagePreparation(size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=1.0)

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from recnext.data.check import DataReport, check_data, list_images
-from recnext.data.shards import INDEX, write_index
+from recnext.data.tars import INDEX, write_index
 from recnext.errors import RecNextError
 
 from .shared import require_at_least
@@ -31,7 +31,7 @@ def check(data: str, few: int = 10, workers: Optional[int] = None, json: bool = 
     """
     require_at_least(0, few=few)
     require_at_least(1, workers=workers)
-    listed, mistakes = list_images(data)
+    listing = list_images(data)
     console = Console(stderr=json)
     with Progress(
         TextColumn("reading"),
@@ -41,11 +41,10 @@ def check(data: str, few: int = 10, workers: Optional[int] = None, json: bool = 
         console=console,
         transient=True,
     ) as progress:
-        bar = progress.add_task("", total=len(listed))
+        bar = progress.add_task("", total=len(listing.files))
         report = check_data(
-            listed,
+            listing,
             source=data,
-            mistakes=mistakes,
             few=few,
             workers=workers,
             on_file=lambda: progress.advance(bar),
@@ -99,6 +98,10 @@ def _print(report: DataReport, console: Console, few: int) -> None:
         ("error: the same image in two classes", [" = ".join(group) for group in report.conflicting]),
         ("there twice", [" = ".join(group) for group in report.within]),
         (f"fewer than {few} images", [f"{name}: {images}" for _, name, images in report.near_empty]),
+        ("left out, no images here", [f"{end or 'no ending'}: {n}" for end, n in report.survey.others.items()]),
+        ("ignored, an operating system's", [f"{name}: {n}" for name, n in report.survey.ignored.items()]),
+        ("links to folders, followed", report.survey.links),
+        ("links that lead back to a folder above, left out", report.survey.loops),
     ):
         if lines:
             console.print(f"{what} ({len(lines)})", markup=False, highlight=False)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from recnext.data.images import Unreadable, UnreadableImageError
-from recnext.data.inputs import find_images
+from recnext.data.listing import find_images
 from recnext.data.video import split_videos
 from recnext.engine.devices import choose_device
 from recnext.engine.processes import joined

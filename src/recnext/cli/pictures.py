@@ -11,9 +11,8 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from recnext.data import normalise
-from recnext.data.images import UnreadableImageError
-from recnext.data.inputs import find_images
-from recnext.data.opening import open_image
+from recnext.data.images import UnreadableImageError, open_image
+from recnext.data.listing import find_images
 from recnext.engine.figures import can_draw
 from recnext.errors import MissingExtraError, RecNextError
 from recnext.tasks.classification.evaluate import preparation_of

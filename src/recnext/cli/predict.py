@@ -18,7 +18,7 @@ from torch import nn
 
 from recnext.checkpoints import load
 from recnext.data.images import Unreadable
-from recnext.data.inputs import count_images, find_images
+from recnext.data.listing import count_images, find_images
 from recnext.deploy.export.files import ExportedNetwork, is_exported
 from recnext.deploy.optimize import forward_for
 from recnext.engine.devices import choose_device

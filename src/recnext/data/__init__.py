@@ -2,16 +2,16 @@
 
 from .augmentation import Augmentation
 from .batch import Batch
-from .folders import ClassFolder, ClassFolders, open_class_folders
+from .folders import ClassFolder, open_class_folders
+from .labelled import DataSplits
 from .loading import make_loader
-from .sources import DataSplits, open_dataset, open_split
+from .sources import open_dataset, open_split
 from .transforms import ImagePreparation, normalise, prepare_batch
 
 __all__ = [
     "Augmentation",
     "Batch",
     "ClassFolder",
-    "ClassFolders",
     "DataSplits",
     "ImagePreparation",
     "make_loader",

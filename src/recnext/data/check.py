@@ -4,19 +4,19 @@ import hashlib
 import io
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Optional
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
 from recnext.errors import RecNextError
 
-from .folders import ImageFiles, find_class_names
+from .folders import class_folders, split_names
 from .images import UnreadableImageError, read_image
+from .labelled import ImageFiles, listed
+from .listing import Survey, walk
 from .sources import kind_of, open_split
 
 _AHEAD = 64  # files on their way at once
@@ -44,6 +44,7 @@ class DataReport:
         conflicting: groups of files of equal content in more than one class.
         near_empty: (split, class, images) of classes below the limit.
         mistakes: of the layout, such as classes that only one split has.
+        survey: files and links that were left out or followed.
     """
 
     source: str
@@ -54,6 +55,7 @@ class DataReport:
     conflicting: list[list[str]] = field(default_factory=list)
     near_empty: list[tuple[str, str, int]] = field(default_factory=list)
     mistakes: list[str] = field(default_factory=list)
+    survey: Survey = field(default_factory=Survey)
 
     @property
     def has_errors(self) -> bool:
@@ -74,11 +76,30 @@ class DataReport:
                 {"split": split, "class": name, "images": images} for split, name, images in self.near_empty
             ],
             "mistakes": self.mistakes,
+            "ignored": dict(sorted(self.survey.ignored.items())),
+            "other_files": dict(sorted(self.survey.others.items())),
+            "links_followed": self.survey.links,
+            "links_in_a_circle": self.survey.loops,
             "errors": self.has_errors,
         }
 
 
-def list_images(spec: str) -> tuple[list[Listed], list[str]]:
+@dataclass(frozen=True)
+class Listing:
+    """What `list_images` found.
+
+    Args:
+        files: the images.
+        mistakes: of the layout.
+        survey: what was left out.
+    """
+
+    files: list[Listed]
+    mistakes: list[str] = field(default_factory=list)
+    survey: Survey = field(default_factory=Survey)
+
+
+def list_images(spec: str) -> Listing:
     """The image files of a data set, and mistakes of its layout.
 
     Args:
@@ -89,26 +110,30 @@ def list_images(spec: str) -> tuple[list[Listed], list[str]]:
     """
     kind, place = kind_of(spec)
     if kind:
-        listed = []
+        files = []
         for split in ("train", "val"):
             images = open_split(spec, split=split)
             if not isinstance(images, ImageFiles):
                 raise RecNextError(f"{spec} keeps its images inside other files: 'data check' looks through folders")
-            listed += [Listed(split, images.class_names[label], path) for path, label in images.samples]
-        return listed, []
-    root = Path(place)
-    splits = [name for name in ("train", "val", "test") if (root / name).is_dir()]
-    if not splits:
-        return _class_folders(root, ""), []
-    listed = [entry for split in splits for entry in _class_folders(root / split, split)]
-    return listed, _layout_mistakes(root, splits)
+            named = zip(images.paths, images.labels, strict=True)
+            files += [Listed(split, images.class_names[label], path) for path, label in named]
+        return Listing(files)
+    root, survey = Path(place), Survey()
+    splits = split_names(root) if root.is_dir() else []
+    trees = {split: class_folders(root / split) for split in splits} or {"": class_folders(root)}
+    files = [
+        Listed(split, name, path)
+        for split, folders in trees.items()
+        for name, folder in folders.items()
+        for path in walk(str(folder), survey)
+    ]
+    return Listing(files, _layout_mistakes(root, trees, files) if splits else [], survey)
 
 
 def check_data(
-    listed: Sequence[Listed],
+    listing: Listing,
     *,
     source: str,
-    mistakes: Sequence[str] = (),
     few: int = 10,
     workers: Optional[int] = None,
     on_file: Callable[[], None] = lambda: None,
@@ -116,17 +141,16 @@ def check_data(
     """Reads and decodes every file.
 
     Args:
-        listed: from `list_images`.
+        listing: from `list_images`.
         source: name of the data set, for the report.
-        mistakes: from `list_images`.
         few: classes with fewer training images are reported.
         workers: threads; by default as many as there are CPUs.
         on_file: called after each, for progress.
     """
     sizes: dict[str, Counter[str]] = {}
     by_content: dict[bytes, list[Listed]] = {}
-    report = DataReport(source, {}, mistakes=list(mistakes))
-    for entry, (digest, problem) in _looked_at(listed, workers or os.cpu_count() or 1):
+    report = DataReport(source, {}, mistakes=listing.mistakes, survey=listing.survey)
+    for entry, (digest, problem) in _looked_at(listing.files, workers or os.cpu_count() or 1):
         sizes.setdefault(entry.split, Counter())[entry.class_name] += 1
         if problem:
             report.unreadable.append((entry.path, problem))
@@ -156,36 +180,23 @@ def _sort_in(report: DataReport, group: list[Listed]) -> None:
         report.within.append(files)
 
 
-def _class_folders(root: Path, split: str) -> list[Listed]:
-    names = find_class_names(root)
-    return [
-        Listed(split, name, str(path))
-        for name in names
-        for path in sorted((root / name).rglob("*"))
-        if path.suffix.lower() in IMG_EXTENSIONS and path.is_file()
-    ]
-
-
-def _layout_mistakes(root: Path, splits: Sequence[str]) -> list[str]:
-    mistakes = [f"{root} has no folder {name!r}" for name in ("train", "val") if name not in splits]
-    classes = {split: set(find_class_names(root / split)) for split in splits}
-    for split, names in classes.items():
-        others = set().union(*(other for name, other in classes.items() if name != split))
-        if len(classes) > 1 and names - others:
-            mistakes.append(f"only {split} has the class{'es' * (len(names - others) > 1)} {_some(names - others)}")
-        empty = {name for name in names if not any(_images_in(root / split / name))}
+def _layout_mistakes(root: Path, trees: Mapping[str, Collection[str]], files: Sequence[Listed]) -> list[str]:
+    mistakes = [f"{root} has no folder {name!r}" for name in ("train", "val") if name not in trees]
+    filled = {(entry.split, entry.class_name) for entry in files}
+    for split, names in trees.items():
+        others = set().union(*(other for name, other in trees.items() if name != split))
+        only = sorted(set(names) - others)
+        if len(trees) > 1 and only:
+            mistakes.append(f"only {split} has the class{'es' * (len(only) > 1)} {listed(only)}")
+        empty = [name for name in names if (split, name) not in filled]
         if empty:
-            mistakes.append(f"{split} has no images of {_some(empty)}")
+            mistakes.append(f"{split} has no images of {listed(empty)}")
     return mistakes
 
 
-def _images_in(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
-
-
-def _looked_at(listed: Sequence[Listed], workers: int) -> Iterator[tuple[Listed, tuple[bytes, str]]]:
+def _looked_at(files: Sequence[Listed], workers: int) -> Iterator[tuple[Listed, tuple[bytes, str]]]:
     """In order, a few files ahead, so that memory does not grow with the data."""
-    remaining = iter(listed)
+    remaining = iter(files)
     with ThreadPoolExecutor(workers, thread_name_prefix="check") as pool:
         waiting: deque[tuple[Listed, Future[tuple[bytes, str]]]] = deque()
         while True:
@@ -207,8 +218,3 @@ def _look_at(path: str) -> tuple[bytes, str]:
     except UnreadableImageError as error:
         return b"", str(error)
     return hashlib.blake2b(content, digest_size=16).digest(), ""
-
-
-def _some(names: set[str]) -> str:
-    shown = sorted(names)[:5]
-    return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

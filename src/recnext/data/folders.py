@@ -1,63 +1,15 @@
 """Class folders: ``DATA/train/<class>/*`` and ``DATA/val/<class>/*``, any depth below a class."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
-
-from PIL import Image
-from torch.utils.data import Dataset
-from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+from typing import Optional
 
 from recnext.errors import RecNextError
 
-from .images import UnreadableImageError, read_image
+from .labelled import DataSplits, ImageFiles, listed
+from .listing import Survey, as_composed, expected_files, is_ignored, walk
 
-_SHOWN = 8  # class names listed in an error
-
-
-class ImageFiles(Dataset[tuple[Any, int]]):
-    """Images by path, with labels.
-
-    Args:
-        samples: (path, label) pairs.
-        class_names: in the order of the labels.
-        transform: applied to each RGB `PIL.Image`.
-        root: what to call the data set in messages.
-    """
-
-    def __init__(
-        self,
-        samples: Sequence[tuple[str, int]],
-        *,
-        class_names: Sequence[str],
-        transform: Optional[Callable[[Image.Image], Any]] = None,
-        root: Union[str, Path] = "images",
-    ) -> None:
-        self.samples = list(samples)
-        self.class_names = tuple(class_names)
-        self.transform = transform
-        self.root = root
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        """The transformed image and its label.
-
-        Raises:
-            UnreadableImageError: the file is damaged, truncated, not an image or gone.
-        """
-        path, label = self.samples[index]
-        try:
-            image = read_image(path)
-        except UnreadableImageError as error:
-            raise UnreadableImageError(f"cannot read image {path}: {error}") from None
-        return (image if self.transform is None else self.transform(image)), label
-
-    def name(self, index: int) -> str:
-        """The file's path."""
-        return self.samples[index][0]
+_SPLITS = ("train", "val", "test")
 
 
 class ClassFolder(ImageFiles):
@@ -66,51 +18,27 @@ class ClassFolder(ImageFiles):
     Args:
         root: folder that holds one folder a class.
         class_names: the classes, in the order of the labels; folders of other names are left out.
-        transform: applied to each RGB `PIL.Image`.
         labels: label of each folder, where several folders or other names than `class_names` are meant.
 
     Raises:
         RecNextError: a class has no images.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        class_names: Sequence[str],
-        transform: Optional[Callable[[Image.Image], Any]] = None,
-        labels: Optional[Mapping[str, int]] = None,
-    ) -> None:
-        wanted = labels or {name: label for label, name in enumerate(class_names)}
-        folders = {name: number for number, name in enumerate(wanted) if (root / name).is_dir()}
-        found = make_dataset(str(root), folders, extensions=IMG_EXTENSIONS, allow_empty=True) if folders else []
-        with_images = {number for _, number in found}
-        empty = [name for name, number in folders.items() if number not in with_images]
+    def __init__(self, root: Path, *, class_names: Sequence[str], labels: Optional[Mapping[str, int]] = None) -> None:
+        label_of = labels or {as_composed(name): label for label, name in enumerate(class_names)}
+        survey, samples, empty = Survey(), [], []
+        for name, folder in class_folders(root).items():
+            if name in label_of:
+                found = [(path, label_of[name]) for path in walk(str(folder), survey)]
+                samples += found
+                empty += [] if found else [str(folder)]
         if empty:
-            raise RecNextError(
-                f"no images in {_listed([str(root / name) for name in empty])}: "
-                f"expected files ending in {' '.join(IMG_EXTENSIONS)}"
-            )
-        label_of = list(wanted.values())
-        samples = [(path, label_of[number]) for path, number in found]
-        super().__init__(samples, class_names=class_names, transform=transform, root=root)
+            raise RecNextError(f"no images in {listed(empty)}: {expected_files(survey)}")
+        survey.warn(root)
+        super().__init__(samples, class_names=class_names, root=root)
 
 
-@dataclass(frozen=True)
-class ClassFolders:
-    """Both splits of a tree and their common classes."""
-
-    train: ClassFolder
-    val: ClassFolder
-    class_names: tuple[str, ...]
-
-
-def open_class_folders(
-    root: Path,
-    *,
-    train_transform: Optional[Callable[[Image.Image], Any]] = None,
-    val_transform: Optional[Callable[[Image.Image], Any]] = None,
-) -> ClassFolders:
+def open_class_folders(root: Path) -> DataSplits:
     """Opens ``root/train`` and ``root/val``; labels follow the sorted folder names.
 
     Raises:
@@ -125,29 +53,63 @@ def open_class_folders(
     names, val_names = find_class_names(root / "train"), find_class_names(root / "val")
     if names != val_names:
         sides = (("train", set(names) - set(val_names)), ("val", set(val_names) - set(names)))
-        differences = "; ".join(f"only in {side}: {_listed(sorted(only))}" for side, only in sides if only)
+        differences = "; ".join(f"only in {side}: {listed(sorted(only))}" for side, only in sides if only)
         raise RecNextError(f"{root}: train and val hold different classes ({differences}): both need the same folders")
     if len(names) < 2:
         raise RecNextError(f"{root / 'train'} holds one class, {names[0]!r}: a classifier needs at least two")
-    return ClassFolders(
-        train=ClassFolder(root / "train", class_names=names, transform=train_transform),
-        val=ClassFolder(root / "val", class_names=names, transform=val_transform),
+    return DataSplits(
+        train=ClassFolder(root / "train", class_names=names),
+        val=ClassFolder(root / "val", class_names=names),
         class_names=names,
+        source=str(root),
     )
 
 
 def find_class_names(root: Path) -> tuple[str, ...]:
-    """Sorted names of the class folders in `root`; hidden ones are left out.
+    """Sorted names of the class folders in `root`, accents composed.
 
     Raises:
-        RecNextError: there is no such folder, or no class in it.
+        RecNextError: there is no such folder, no class in it, or two of one name.
+    """
+    return tuple(class_folders(root))
+
+
+def class_folders(root: Path) -> dict[str, Path]:
+    """The class folders in `root`, links among them, by name.
+
+    Raises:
+        RecNextError: there is no such folder, no class in it, or two of one name.
     """
     _require_folder(root)
-    names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not names:
+    found: dict[str, Path] = {}
+    for entry in root.iterdir():
+        if is_ignored(entry.name) or not entry.is_dir():
+            continue
+        name = require_utf8(as_composed(entry.name), entry)
+        if name in found:
+            raise RecNextError(
+                f"{root} has two folders {name!r}, whose accents are written in two ways of Unicode: put their images "
+                "into one"
+            )
+        found[name] = entry
+    if not found:
         require_sorted_validation(root)
         raise RecNextError(f"{root} holds no class folders: expected {root}/<class>/*, one folder a class")
-    return tuple(names)
+    return dict(sorted(found.items()))
+
+
+def require_utf8(name: str, place: object) -> str:
+    """The name of a class, which checkpoints store.
+
+    Raises:
+        RecNextError: it is no text in UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = str(place).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise RecNextError(f"{shown} has a name that is not UTF-8, and classes are named by it: rename it") from None
+    return name
 
 
 def require_sorted_validation(root: Path) -> None:
@@ -165,29 +127,49 @@ def require_sorted_validation(root: Path) -> None:
         )
 
 
-def evaluation_root(root: Path) -> Path:
+def split_names(root: Path) -> list[str]:
+    """Which of ``train``, ``val`` and ``test`` are folders of class folders; none where all are classes themselves.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    names = [name for name in _SPLITS if (root / name).is_dir()]
+    return [] if all(_holds_images(root / name) for name in names) else names
+
+
+def evaluation_root(root: Path, *, class_names: Sequence[str] = ()) -> Path:
     """``root/val`` where there is one, else `root` itself as a tree of class folders.
+
+    Args:
+        root: of the tree.
+        class_names: the expected ones; folders of these names are classes, were they called train and val.
 
     Raises:
         RecNextError: the folder is missing, or holds a train split only.
     """
     _require_folder(root)
-    if (root / "val").is_dir():
-        return root / "val"
-    if (root / "train").is_dir():
+    known = {as_composed(name) for name in class_names}
+    for folder in (root / "val", root):
+        inside = {
+            as_composed(entry.name) for entry in folder.glob("*") if entry.is_dir() and not is_ignored(entry.name)
+        }
+        if inside and inside <= known:
+            return folder
+    splits = split_names(root)
+    if "train" in splits and "val" not in splits:
         raise RecNextError(
             f"{root} has train but no val: put the images to evaluate on into {root / 'val'}/<class>/*, "
             f"or name the class folders themselves: {root / 'train'}"
         )
-    return root
+    return root / "val" if "val" in splits else root
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether images lie in a folder itself."""
+    return next((Path(path).parent == folder for path in walk(str(folder), Survey())), False)
 
 
 def _require_folder(root: Path) -> None:
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise RecNextError(f"{root} {what}: expected a folder with train/<class>/* and val/<class>/*")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

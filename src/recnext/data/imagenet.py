@@ -10,10 +10,10 @@ from timm.data import ImageNetInfo
 from recnext.errors import RecNextError
 
 from .folders import ClassFolder, find_class_names, require_sorted_validation
+from .labelled import listed
 
 CLASSES = 1000
 _WNID = re.compile(r"n\d{8}")
-_SHOWN = 3
 
 
 @cache
@@ -42,7 +42,7 @@ def labels_of(root: Path, names: Sequence[str]) -> dict[str, int]:
         unknown = [name for name in names if name not in order]
         if unknown:
             raise RecNextError(
-                f"{root} holds WordNet ids that are not among ImageNet-1k's 1000: {_some(unknown)}; "
+                f"{root} holds WordNet ids that are not among ImageNet-1k's 1000: {listed(unknown)}; "
                 "remove these folders, or evaluate a network that was trained on them"
             )
         return {name: order[name] for name in names}
@@ -56,7 +56,7 @@ def labels_of(root: Path, names: Sequence[str]) -> dict[str, int]:
         )
     strange = [name for name in names if not _WNID.fullmatch(name)]
     raise RecNextError(
-        f"{root} names class folders otherwise than ImageNet does ({_some(strange)}), their sorted order is not the "
+        f"{root} names class folders otherwise than ImageNet does ({listed(strange)}), their sorted order is not the "
         "order of the labels: name them by WordNet id, such as n01440764, or by label, 0 to 999"
     )
 
@@ -81,12 +81,7 @@ def open_imagenet(root: Path, *, split: str) -> ClassFolder:
     if missing:
         named = [wnids()[label] for label in missing]
         raise RecNextError(
-            f"{folder} holds {len(names)} of ImageNet's 1000 classes, without {_some(named)}: add them, or train on "
+            f"{folder} holds {len(names)} of ImageNet's 1000 classes, without {listed(named)}: add them, or train on "
             "the folders as a data set of their own, without 'imagenet:'"
         )
     return ClassFolder(folder, class_names=wnids(), labels=labels)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -1,20 +1,66 @@
 """One way of opening images, so that training, evaluation and prediction see the same pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from os import PathLike
-from typing import IO, Union
+from typing import IO, Any, Union
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from recnext.errors import RecNextError
 
-_AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()  # since Pillow 11.3
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "ICO", "TGA", *_AVIF)
+from .download import DownloadError, download, is_url
+
+_KNOWN: dict[str, tuple[str, ...]] = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "JPEG2000": (".jp2", ".j2k", ".jpx"),
+    "ICO": (".ico",),
+    "TGA": (".tga",),
+    "AVIF": (".avif",),  # since Pillow 11.3
+    "HEIF": (".heic", ".heif"),  # of the plug-in pillow-heif, where it is installed
+}
+_ABSENT = {"AVIF"} - ({"AVIF"} if find_spec("PIL.AvifImagePlugin") else set())
+if find_spec("pillow_heif"):
+    import_module("pillow_heif").register_heif_opener()
+else:
+    _ABSENT |= {"HEIF"}
+
+FORMATS = tuple(name for name in _KNOWN if name not in _ABSENT)
 """Pillow's names of what is opened, whatever a file is called: pixels alone. Formats that Pillow hands to another
 program, or that are programs themselves (PostScript), are not among them."""
+
+IMAGE_SUFFIXES = tuple(suffix for name in FORMATS for suffix in _KNOWN[name])
+"""Lower-case endings of the files that are taken for images in a folder."""
+
+OTHER_IMAGE_SUFFIXES = (
+    *(suffix for name in _ABSENT for suffix in _KNOWN[name]),
+    *(".jxl", ".psd", ".svg", ".eps", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".exr", ".hdr"),
+    *(".dcm", ".npy"),
+)
+"""Endings of image files that are not read here, and are named where they are left out."""
+
+_MOST_SCANS = 100  # of a JPEG; progressive ones have about ten
+_ORIENTATION = 0x0112  # of EXIF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class UnreadableImageError(RecNextError):
@@ -40,7 +86,30 @@ def open_header(file: Union[str, PathLike[str], IO[bytes]], *, formats: Sequence
     return Image.open(file, formats=tuple(formats))
 
 
-def read_image(file: Union[str, IO[bytes]], *, grey: bool = False) -> Image.Image:
+@contextmanager
+def decoded(file: Union[str, PathLike[str], IO[bytes]]) -> Iterator[Image.Image]:
+    """The first frame of an image as it is stored (a context manager).
+
+    Raises:
+        UnreadableImageError: it is missing, damaged, truncated, too large or no image.
+    """
+    try:
+        with open_header(file) as image:
+            _require_few_scans(image)
+            image.load()
+            yield image
+    except FileNotFoundError:
+        raise UnreadableImageError("no such file") from None
+    except Image.UnidentifiedImageError:
+        raise UnreadableImageError("not an image, or a damaged one") from None
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
+        reason = str(getattr(error, "strerror", None) or error).strip().splitlines()
+        raise UnreadableImageError(reason[0] if reason else type(error).__name__) from None
+
+
+def read_image(file: Union[str, PathLike[str], IO[bytes]], *, grey: bool = False) -> Image.Image:
     """Decodes an image: upright (EXIF), first frame, 8 bits, transparency over white.
 
     Args:
@@ -50,23 +119,48 @@ def read_image(file: Union[str, IO[bytes]], *, grey: bool = False) -> Image.Imag
     Raises:
         UnreadableImageError: it is missing, damaged, truncated, too large or no image.
     """
+    with decoded(file) as image:
+        opaque, mode = _opaque(_upright(image)), "L" if grey else "RGB"
+        return opaque if opaque.mode == mode else opaque.convert(mode)
+
+
+def open_image(image: str, *, grey: bool = False) -> Image.Image:
+    """Decodes an image, as `read_image` does, from a path or an http or https address.
+
+    Raises:
+        UnreadableImageError: it is missing, damaged, truncated, too large or no image, or cannot be downloaded.
+    """
+    if not is_url(image):
+        return read_image(image, grey=grey)
     try:
-        with open_header(file) as image:
-            image.load()
-            upright, mode = _upright(image), "L" if grey else "RGB"
-            return upright if upright.mode == mode else upright.convert(mode)
-    except FileNotFoundError:
-        raise UnreadableImageError("no such file") from None
-    except Image.UnidentifiedImageError:
-        raise UnreadableImageError("not an image, or a damaged one") from None
-    except Exception as error:  # Pillow's decoders raise errors of many kinds on damaged files
-        reason = str(error).strip().splitlines()
-        raise UnreadableImageError(reason[0] if reason else type(error).__name__) from None
+        return read_image(download(image), grey=grey)
+    except DownloadError as error:
+        raise UnreadableImageError(str(error)) from None
+
+
+def _require_few_scans(image: Image.Image) -> None:
+    """Refuses a JPEG that passes over its pixels again and again, which takes minutes."""
+    stream: Any = getattr(image, "fp", None)
+    if image.format in ("JPEG", "MPO") and stream is not None:
+        place = stream.tell()
+        stream.seek(0)
+        scans = stream.read().count(b"\xff\xda")  # within a scan FF is followed by 00
+        stream.seek(place)
+        if scans > _MOST_SCANS:
+            raise UnreadableImageError(f"{scans} scans, more than {_MOST_SCANS}: expected a photograph")
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF orientation says, in 8 bits a channel, without transparency."""
-    ImageOps.exif_transpose(image, in_place=True)
+    """The image turned as its EXIF orientation says; EXIF that cannot be read says nothing."""
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow raises errors of many kinds on damaged EXIF
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """The image in 8 bits a channel and without transparency."""
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bits(image)
     if "A" in image.getbands() or "transparency" in image.info:

@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any, Optional
 
 from PIL import Image
-from torch.utils.data import Dataset
 from torchvision.datasets import CIFAR10, CIFAR100, Flowers102
 
 from recnext.errors import MissingExtraError, RecNextError
 
-from .folders import ImageFiles
+from .labelled import ImageFiles, LabelledImages
 
 
-class Cifar(Dataset[tuple[Any, int]]):
+class Cifar(LabelledImages):
     """CIFAR-10 or CIFAR-100 in memory, 32x32 pixels.
 
     Args:
@@ -33,17 +32,12 @@ class Cifar(Dataset[tuple[Any, int]]):
             raise RecNextError(
                 f"{root / source.base_folder} is missing or not whole ({error}): unpack {source.filename} in {root}"
             ) from None
-        self.images, self.labels = data.data, data.targets
-        self.class_names = tuple(data.classes)
-        self.root = f"{root / source.base_folder} ({split})"
-        self.transform: Any = None
+        self.pixels = data.data
+        super().__init__(data.targets, class_names=data.classes, root=f"{root / source.base_folder} ({split})")
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        image = Image.fromarray(self.images[index])
-        return (image if self.transform is None else self.transform(image)), self.labels[index]
+    def image(self, index: int) -> Image.Image:
+        """The image."""
+        return Image.fromarray(self.pixels[index])
 
     def name(self, index: int) -> str:
         """The number in the split."""

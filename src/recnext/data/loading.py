@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Union, cast
+from typing import Any, Optional, Protocol, Union, cast
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -16,7 +16,7 @@ _REPLACEMENTS = 10  # tries to find a readable image in place of an unreadable o
 
 
 class SampleSource(Protocol):
-    """A map-style data set of (uint8 (3, H, W) tensor, label) pairs; a method `name` of an index may name samples."""
+    """A map-style data set of (image, label) pairs; a method `name` of an index may name samples."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> tuple[Any, Any]: ...
@@ -25,8 +25,12 @@ class SampleSource(Protocol):
 class _KeyedDataset(Dataset[KeyedSample]):
     """Looks samples up by key. Unreadable images become values, which cross process borders unharmed."""
 
-    def __init__(self, dataset: SampleSource, seed: int, replace: bool) -> None:
+    def __init__(
+        self, dataset: SampleSource, transform: Optional[Callable[..., Any]], *, pairs: bool, seed: int, replace: bool
+    ) -> None:
         self.dataset = dataset
+        self.transform = transform
+        self.pairs = pairs
         self.seed = seed
         self.replace = replace
 
@@ -39,6 +43,10 @@ class _KeyedDataset(Dataset[KeyedSample]):
         for _ in range(_REPLACEMENTS if self.replace else 1):
             try:
                 image, label = self.dataset[index]
+                if self.transform is not None and self.pairs:
+                    image, label = self.transform(image, label)
+                elif self.transform is not None:
+                    image = self.transform(image)
                 return KeyedSample(image, label, unreadable, self.name(index), key)
             except UnreadableImageError as error:
                 unreadable = unreadable or str(error)
@@ -54,6 +62,8 @@ def make_loader(
     dataset: Union[SampleSource, StreamSource],
     batches: Union[TrainBatches, EvaluationBatches],
     *,
+    transform: Optional[Callable[..., Any]] = None,
+    pairs: bool = False,
     seed: int = 0,
     workers: int = 0,
     pin_memory: bool = False,
@@ -65,15 +75,17 @@ def make_loader(
         dataset: of images and labels, by number or as a stream; may raise `UnreadableImageError`: in training
             another image takes the place.
         batches: `TrainBatches` or `EvaluationBatches` over the data set's length.
+        transform: of each image, in the worker; makes uint8 (3, H, W) tensors for `collate`.
+        pairs: whether the transform takes and gives image and label.
         seed: of the transforms' randomness.
         workers: processes; 0 loads in this one.
         pin_memory: for faster copies to a GPU.
         collate_fn: makes a batch; a data set for another task may give anything for image and label.
     """
     if isinstance(dataset, StreamSource):
-        stream = StreamLoader(dataset, batches, seed=seed, workers=workers, pin_memory=pin_memory)
+        stream = StreamLoader(dataset, batches, transform=transform, seed=seed, workers=workers, pin_memory=pin_memory)
         return cast("DataLoader[Batch]", stream)  # iterated alike, with the same batch_sampler
-    keyed = _KeyedDataset(dataset, seed, replace=isinstance(batches, TrainBatches))
+    keyed = _KeyedDataset(dataset, transform, pairs=pairs, seed=seed, replace=isinstance(batches, TrainBatches))
     return DataLoader(
         keyed,  # type: ignore[arg-type]
         batch_sampler=batches,  # type: ignore[arg-type]

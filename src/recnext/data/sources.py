@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from recnext.errors import RecNextError
 
 from .folders import open_class_folders
+from .hub import HubImages, HubShards
 from .imagenet import open_imagenet
 from .known import Cifar, open_flowers, open_inaturalist
-from .records import open_hf, open_tars
-from .shards import HfShards, TarShards
+from .labelled import DataSplits, listed
+from .listing import as_composed
 from .streams import StreamSource
+from .tars import TarImages, TarShards
 
 # kind -> (what the place is, how a split of it is opened)
 _KINDS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
@@ -23,25 +25,12 @@ _KINDS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "flowers102": ("ROOT", lambda place, split: open_flowers(Path(place), split=split)),
     "inat2018": ("ROOT", lambda place, split: open_inaturalist(Path(place), year=2018, split=split)),
     "inat2019": ("ROOT", lambda place, split: open_inaturalist(Path(place), year=2019, split=split)),
-    "tar": ("ROOT", lambda place, split: open_tars(Path(place), split=split)),
-    "hfds": ("NAME", lambda place, split: open_hf(place, split=split)),
-    "hfids": ("NAME", lambda place, split: StreamSource(HfShards(place, split=split))),
+    "tar": ("ROOT", lambda place, split: TarImages(Path(place), split=split)),
+    "hfds": ("NAME", lambda place, split: HubImages(place, split=split)),
+    "hfids": ("NAME", lambda place, split: StreamSource(HubShards(place, split=split))),
     "wds": ("ROOT", lambda place, split: StreamSource(TarShards(place, split=split))),
 }
 _SCHEME = re.compile(r"([A-Za-z][\w+.-]+):")  # of two letters at least: C:\\ is a folder
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSplits:
-    """What to train on, what to evaluate on, and the names of the labels.
-
-    `train` and `val` have a settable ``transform``, a length and class names, and go into `make_loader`.
-    """
-
-    train: Any
-    val: Any
-    class_names: tuple[str, ...]
-    source: str
 
 
 def kind_of(spec: str) -> tuple[str, str]:
@@ -87,11 +76,14 @@ def open_dataset(spec: str) -> DataSplits:
     """
     kind, place = kind_of(spec)
     if not kind:
-        folders = open_class_folders(Path(place))
-        return DataSplits(train=folders.train, val=folders.val, class_names=folders.class_names, source=spec)
+        return replace(open_class_folders(Path(place)), source=spec)
     train, val = open_split(spec, split="train"), open_split(spec, split="val")
-    if tuple(train.class_names) != tuple(val.class_names):
-        raise RecNextError(f"{spec}: train and val name their classes differently: both need the same, in one order")
+    ours, theirs = ({as_composed(name) for name in part.class_names} for part in (train, val))
+    if ours != theirs:
+        raise RecNextError(
+            f"{spec}: train and val name different classes ({listed(sorted(ours ^ theirs))}): both need the same"
+        )
+    val.take_classes(train.class_names)
     return DataSplits(train=train, val=val, class_names=tuple(train.class_names), source=spec)
 
 

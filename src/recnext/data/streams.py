@@ -6,7 +6,7 @@ decoding it, so it goes on exactly, given as many processes and workers; class f
 
 import io
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 from typing import Any, NamedTuple, Optional, Protocol, Union
 
@@ -15,10 +15,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from .batch import Batch, KeyedSample, collate
 from .images import UnreadableImageError, read_image
+from .labelled import places_of
 from .sampling import EvaluationBatches, SampleKey, TrainBatches, seed_everything
 from .workers import start_worker
 
 SHUFFLE = 2048  # records a reader holds to draw from, as compressed bytes: some 200 MB for ImageNet
+MAX_RECORD_BYTES = 2**28  # of an image
 
 
 class Record(NamedTuple):
@@ -60,6 +62,7 @@ class StreamSource:
 
     Args:
         shards: the records.
+        shuffle: records that a reader draws from in training.
     """
 
     def __init__(self, shards: Shards, *, shuffle: int = SHUFFLE) -> None:
@@ -68,9 +71,28 @@ class StreamSource:
         self.class_names = shards.class_names
         self.root = shards.root
         self.transform: Any = None
+        self._places = list(range(len(shards.class_names)))
 
     def __len__(self) -> int:
         return len(self.shards)
+
+    def take_classes(self, names: Sequence[str]) -> None:
+        """Labels the images by the places of their classes in `names`.
+
+        Raises:
+            RecNextError: a class is not among them.
+        """
+        self._places = places_of(self.shards.class_names, names, root=self.root)
+        self.class_names = tuple(names)
+
+    def read(self, shard: int) -> Iterator[Record]:
+        """A shard's records; a label that is no class is a problem."""
+        for record in self.shards.read(shard):
+            if record.problem or 0 <= record.label < len(self._places):
+                yield record if record.problem else record._replace(label=self._places[record.label])
+            else:
+                expected = f"its label is {record.label}: expected 0 to {len(self._places) - 1}"
+                yield record._replace(data=None, problem=expected)
 
 
 class StreamLoader:
@@ -79,6 +101,7 @@ class StreamLoader:
     Args:
         source: to read.
         batch_sampler: says which process this is, the batch, and where in which epoch to begin.
+        transform: of each image.
         seed: of the transforms and the shuffle.
         workers: processes; each reads shards of its own, or, when there are too few, every so-many-th record.
         pin_memory: for faster copies to a GPU.
@@ -89,11 +112,13 @@ class StreamLoader:
         source: StreamSource,
         batch_sampler: Union[TrainBatches, EvaluationBatches],
         *,
+        transform: Optional[Callable[[Any], Any]] = None,
         seed: int = 0,
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         self.dataset = source
+        self.transform = transform
         self.batch_sampler = batch_sampler
         self.seed = seed
         self.workers = workers
@@ -120,6 +145,7 @@ class _Stream(IterableDataset[Batch]):
     def __init__(self, loader: StreamLoader) -> None:
         self.source = loader.dataset
         self.batches = loader.batch_sampler
+        self.transform = loader.transform or loader.dataset.transform
         self.seed = loader.seed
         self.workers = max(loader.workers, 1)
 
@@ -129,12 +155,11 @@ class _Stream(IterableDataset[Batch]):
 
     def records(self, reader: int, readers: int, order: Sequence[int]) -> Iterator[Record]:
         """Reader's share of one pass, whole shards where there are enough."""
-        shards = self.source.shards
         if len(order) >= readers:
             for shard in order[reader::readers]:
-                yield from shards.read(shard)
+                yield from self.source.read(shard)
         else:
-            every = (record for shard in order for record in shards.read(shard))
+            every = (record for shard in order for record in self.source.read(shard))
             yield from islice(every, reader, None, readers)
 
     def decode(self, record: Record, key: SampleKey) -> KeyedSample:
@@ -145,8 +170,8 @@ class _Stream(IterableDataset[Batch]):
             image: Any = read_image(io.BytesIO(record.data))
         except UnreadableImageError as error:
             return KeyedSample(None, -1, f"cannot read image {record.name}: {error}", record.name, key)
-        transform = self.source.transform
-        return KeyedSample(image if transform is None else transform(image), record.label, None, record.name, key)
+        image = image if self.transform is None else self.transform(image)
+        return KeyedSample(image, record.label, None, record.name, key)
 
 
 class _Training(_Stream):

@@ -15,7 +15,22 @@ from .batch import Batch
 from .erasing import erase
 from .resizing import TorchResizedCrop
 
+LONGEST = (
+    64  # times its width that an image is high at most, or the other way round, before its shorter side is resized
+)
 SMALL_IMAGE = 32  # up to this size images are cropped with padding, as is usual for CIFAR, not zoomed into
+
+
+class CutEnds:
+    """Cuts the ends off an image that is more than `LONGEST` times as long as wide: a centre crop never sees them.
+
+    Enlarging the shorter side of such an image could take all memory.
+    """
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        longest = LONGEST * min(image.size)
+        left, top = (max(side - longest, 0) // 2 for side in image.size)
+        return image.crop((left, top, image.width - left, image.height - top)) if left or top else image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +53,14 @@ class ImagePreparation:
 
     def evaluation_transform(self) -> Callable[[Image.Image], Tensor]:
         """Resize, centre crop, to uint8 (3, H, W)."""
-        return create_transform(
+        transform: transforms.Compose = create_transform(
             (3, *self.size),
             is_training=False,
             use_prefetcher=True,  # stops at uint8
             crop_pct=self.crop_pct,
             interpolation=self.interpolation,
         )
+        return transforms.Compose([CutEnds(), *transform.transforms])
 
     def training_transform(self, augmentation: Optional[Augmentation] = None) -> Callable[[Image.Image], Tensor]:
         """Random crop, flip, colours, to uint8 (3, H, W); erasing is left to `prepare_batch`.
@@ -54,7 +70,8 @@ class ImagePreparation:
         """
         chosen = augmentation or Augmentation()
         if chosen.crop_scale >= 1:
-            return create_transform((3, *self.size), is_training=True, no_aug=True, use_prefetcher=True)
+            plain = create_transform((3, *self.size), is_training=True, no_aug=True, use_prefetcher=True)
+            return transforms.Compose([CutEnds(), *plain.transforms])
         transform: transforms.Compose = create_transform(
             (3, *self.size),
             is_training=True,

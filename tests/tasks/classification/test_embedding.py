@@ -15,7 +15,7 @@ from PIL import Image
 
 import recnext
 from recnext.data import ImagePreparation, normalise
-from recnext.data.opening import open_image
+from recnext.data.images import open_image
 from recnext.engine.processes import Processes
 from recnext.errors import RecNextError
 from recnext.tasks.classification.chunks import FileChunks, ShardChunks, open_chunks

@@ -75,7 +75,7 @@ def test_v2_is_labelled_by_number_and_sketch_by_wordnet_id(tmp_path):
         (tmp_path / "sketch" / wnid).mkdir(parents=True)
         (tmp_path / "sketch" / wnid / "sketch_0.JPEG").touch()
     sketch = open_test_set("imagenet-sketch", tmp_path / "sketch")
-    assert [label for _, label in sketch.images.samples] == list(range(1000))
+    assert sketch.images.labels == list(range(1000))
     v2 = open_test_set("imagenet-v2", tmp_path / "v2")
     result = evaluate_classifier(v2.restrict(reading()), v2.images, num_classes=1000, **OPTIONS)
     assert (result.images, result.top1) == (1000, 100)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from recnext.data import ImagePreparation, normalise
-from recnext.data.inputs import find_images
-from recnext.data.opening import open_image
+from recnext.data.images import open_image
+from recnext.data.listing import find_images
 from recnext.errors import RecNextError
 from recnext.tasks.classification.evaluate import evaluate_classifier, open_for
 

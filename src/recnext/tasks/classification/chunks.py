@@ -11,8 +11,9 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, Optional, Protocol
 
-from recnext.data.inputs import find_images, is_url
-from recnext.data.shards import read_tar
+from recnext.data.download import is_url
+from recnext.data.listing import find_images
+from recnext.data.tars import read_tar
 from recnext.errors import RecNextError
 
 Done = Callable[[str], bool]

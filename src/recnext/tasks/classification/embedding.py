@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from recnext.data import normalise
-from recnext.data.images import UnreadableImageError, read_image
-from recnext.data.opening import open_image
+from recnext.data.images import UnreadableImageError, open_image, read_image
 from recnext.engine.processes import Processes
 
 from .chunks import ChunkSource, Item

@@ -14,8 +14,7 @@ from timm.data import ImageNetInfo, resolve_model_data_config
 from torch import Tensor, nn
 
 from recnext.data import ImagePreparation, normalise
-from recnext.data.images import Unreadable, UnreadableImageError
-from recnext.data.opening import open_image
+from recnext.data.images import Unreadable, UnreadableImageError, open_image
 from recnext.errors import RecNextError
 
 _Image = TypeVar("_Image")

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from rich.progress import Progress
 
-from recnext.data.inputs import is_url
+from recnext.data.download import is_url
 from recnext.data.video import VideoReader, VideoWriter
 
 from .draw import draw_detections

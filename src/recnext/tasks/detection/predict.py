@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recnext.data.images import Unreadable, UnreadableImageError
-from recnext.data.opening import open_image
+from recnext.data.images import Unreadable, UnreadableImageError, open_image
 
 from .evaluate import to_coco, to_float
 from .model import Detector

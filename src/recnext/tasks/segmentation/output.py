@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from rich.progress import Progress
 
-from recnext.data.inputs import is_url
+from recnext.data.download import is_url
 from recnext.data.video import VideoReader, VideoWriter
 
 from .draw import colour_mask, draw_prediction, overlay

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from recnext.data import normalise
-from recnext.data.images import Unreadable, UnreadableImageError
-from recnext.data.opening import open_image
+from recnext.data.images import Unreadable, UnreadableImageError, open_image
 
 from .draw import class_shares
 from .evaluate import preparation_of
