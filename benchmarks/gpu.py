@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import recnext
+from recnext.nn.ops import dispatch
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # name: (memory format, RECNEXT_TRITON, compiled)
@@ -44,11 +45,11 @@ STAGES = [(48, 56, 4), (96, 28, 3), (192, 14, 2), (384, 7, 1)]  # of recnext_m1 
 
 @contextlib.contextmanager
 def triton_setting(value: str) -> Iterator[None]:
-    os.environ["RECNEXT_TRITON"] = value
+    before, dispatch.SETTING = dispatch.SETTING, value
     try:
         yield
     finally:
-        del os.environ["RECNEXT_TRITON"]
+        dispatch.SETTING = before
 
 
 def captured(step: Callable[[], Any]) -> Callable[[], None]:

@@ -130,7 +130,7 @@ def test_network_with_recompute_has_the_same_gradients() -> None:
     saving.load_state_dict(plain.state_dict())
     both = copy.deepcopy(saving)
     both.set_grad_checkpointing()
-    assert all(m.checkpointed for m in both.modules() if isinstance(m, RecConv2d))
+    assert all(m.recompute for m in both.modules() if isinstance(m, RecConv2d))
     x = torch.randn(2, 3, 67, 64)
     for model in (plain, saving, both):
         model(x).square().mean().backward()

@@ -153,12 +153,12 @@ def test_size_too_small_to_pool() -> None:
     [
         (lambda: GroupRecConv2d(40, level=4), "multiple of 16 channels, such as 32 or 48, not 40"),
         (lambda: SplitRecConv2d(7, level=3), "8 channels or more, not 7"),
-        (lambda: SplitRecConv2d(8, upsample="cubic"), "upsample must be one of .* not 'cubic'"),
-        (lambda: TransposedRecConv2d(8, 4), "kernel_size must be odd"),
-        (lambda: TransposedRecConv2d(8, level=-1), "level must be 0 or more"),
-        (lambda: TransposedRecConv2d(8, aggregation="max"), "aggregation must be one of add, hadamard"),
-        (lambda: RecurrentRecConv2d(8, level=0), "level must be 1 or more"),
-        (lambda: RecurrentRecConv2d(8, mode="area"), "mode must be one of bilinear, nearest"),
+        (lambda: SplitRecConv2d(8, upsample="cubic"), "upsample='cubic' must be one of"),
+        (lambda: TransposedRecConv2d(8, 4), "kernel_size=4 must be odd"),
+        (lambda: TransposedRecConv2d(8, level=-1), "level=-1 must be 0 or more"),
+        (lambda: TransposedRecConv2d(8, aggregation="max"), "aggregation='max' must be one of add, hadamard"),
+        (lambda: RecurrentRecConv2d(8, level=0), "level=0 must be 1 or more"),
+        (lambda: RecurrentRecConv2d(8, mode="area"), "mode='area' must be one of bilinear, nearest"),
     ],
 )
 def test_options_refused(make, message) -> None:

@@ -1,40 +1,68 @@
-"""When the Triton form is chosen, and that it stays out of traced and exported graphs and of CPU imports."""
+"""Which form of the recursion runs under eager code, compilers, exporters, tracers and transforms."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from nn.ops.recconv_cases import operands
 from recnext.nn.mixers import RecConv2d
-from recnext.nn.ops import dispatch, fast_recconv2d, recconv2d, use_triton
+from recnext.nn.ops import choose, dispatch, recconv2d
+from recnext.nn.ops.recompute import recconv2d_recompute
 
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine whose tensors pass for CUDA's; nothing is launched."""
-    monkeypatch.setattr(dispatch, "_can_run", lambda device: True)
-    monkeypatch.setattr(dispatch, "_on_cuda", lambda x: True)
-    monkeypatch.delenv("RECNEXT_TRITON", raising=False)
+    """A machine whose kernels take tensors of any device; nothing is launched."""
+    monkeypatch.setattr(dispatch, "runs_on", lambda device: True)
+    monkeypatch.setattr(dispatch, "SETTING", "")
 
 
-def test_cpu_takes_the_plain_form() -> None:
-    args = operands((1, 4, 9, 7), 3, 2, True)
-    assert not use_triton(args[0], args[1], 2)
-    torch.testing.assert_close(fast_recconv2d(*args), recconv2d(*args))
+def form(layer: RecConv2d, x: Tensor) -> object:
+    return choose(x, layer.down, layer.convs, recompute=layer.recompute)
+
+
+def compiled_operators(function: Callable[[Tensor], Tensor], x: Tensor) -> list[str]:
+    """The functions that torch.compile's graph calls."""
+    names: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]):
+        names.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return lambda *args: (torch.empty_like(x),)
+
+    torch._dynamo.reset()
+    torch.compile(function, fullgraph=True, backend=backend)(x)
+    torch._dynamo.reset()
+    return names
+
+
+def test_cpu_takes_the_modules() -> None:
+    x = torch.randn(1, 4, 9, 7)
+    assert form(RecConv2d(4), x) is None
+    assert form(RecConv2d(4, recompute=True), x) is recconv2d_recompute
+    assert form(RecConv2d(4), x.half()) is dispatch.recconv2d_float32
 
 
 @pytest.mark.usefixtures("gpu")
-def test_size_and_environment_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    small, down, _, _, _ = operands((1, 4, 8, 8), 3, 1)
-    large = torch.empty(1, 64, 1, 1).expand(512, 64, 56, 56)
-    assert use_triton(large, down, 1)
-    assert not use_triton(small, down, 1)
-    monkeypatch.setenv("RECNEXT_TRITON", "1")
-    assert use_triton(small, down, 1)
-    monkeypatch.setenv("RECNEXT_TRITON", "0")
-    assert not use_triton(large, down, 1)
+def test_size_and_setting_decide_for_eager_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = RecConv2d(64, level=1)
+    small, large = torch.empty(1, 64, 8, 8), torch.empty(1, 64, 1, 1).expand(512, 64, 56, 56)
+    assert form(layer, large) is dispatch.recconv2d_cuda
+    assert form(layer, small) is None
+    monkeypatch.setattr(dispatch, "SETTING", "1")
+    assert form(layer, small) is dispatch.recconv2d_cuda
+    monkeypatch.setattr(dispatch, "SETTING", "0")
+    assert form(layer, large) is None
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_graph_that_is_captured_takes_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "launched_by_host", lambda device: False)
+    assert form(RecConv2d(4), torch.empty(1, 4, 8, 8)) is dispatch.recconv2d_cuda
 
 
 @pytest.mark.usefixtures("gpu")
@@ -51,27 +79,70 @@ def test_size_and_environment_decide(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_only_what_the_kernels_do(
     dtype: torch.dtype, kernel: int, level: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RECNEXT_TRITON", "1")
+    monkeypatch.setattr(dispatch, "SETTING", "1")
     x, down, _, _, _ = operands((1, 4, 8, 8), kernel, 0, dtype=dtype)
-    assert use_triton(x, down, level) is expected
+    assert dispatch.kernels_take(x, down, level) is expected
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(("height", "taken"), [(1 << 19, False), ((1 << 19) - 1, True)])
+def test_images_that_32_bits_cannot_count_are_refused(height: int, taken: bool) -> None:
+    x = torch.empty(1, device="meta").expand(1, 4, height, 1 << 10)
+    assert dispatch.kernels_take(x, torch.empty(4, 1, 5, 5), 2) is taken
 
 
 @pytest.mark.usefixtures("gpu")
 def test_transforms_and_exports_see_pytorch_operators(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RECNEXT_TRITON", "1")
+    monkeypatch.setattr(dispatch, "SETTING", "1")
     layer = RecConv2d(4, 3, level=1).eval()
     x = torch.randn(2, 4, 8, 8)
+
+    def per_sample(images: Tensor) -> Tensor:
+        return torch.func.vmap(lambda image: layer(image[None])[0])(images)
+
+    def gradient(images: Tensor) -> Tensor:
+        return torch.func.grad(lambda values: layer(values).sum())(images)
+
     graphs = [
-        str(torch.export.export(layer, (x,)).graph),
+        str(torch.export.export(layer, (x,), strict=False).graph),
+        str(torch.export.export(layer, (x,), strict=True).graph),
         str(torch.jit.trace(layer, (x,), check_trace=False).inlined_graph),
         str(torch.jit.script(layer).inlined_graph),
+        str(compiled_operators(per_sample, x)),
+        str(compiled_operators(gradient, x)),
     ]
-    with torch.no_grad():
-        per_sample = torch.func.vmap(lambda image: layer(image[None])[0])(x)
-    torch.testing.assert_close(per_sample, recconv2d(x, layer.down.weight, [c.weight for c in layer.convs]).detach())
     for graph in graphs:
-        assert "recnext::" not in graph
+        assert not re.search(r"recnext(::|\.recconv2d)", graph)
         assert "conv" in graph
+    with torch.no_grad():
+        expected = recconv2d(x, layer.down.weight, [c.weight for c in layer.convs])
+        torch.testing.assert_close(per_sample(x), expected)
+    assert gradient(x).shape == x.shape
+
+
+def test_export_calls_no_module_twice() -> None:
+    graph = torch.export.export(RecConv2d(4, 3, level=3).eval(), (torch.randn(1, 4, 16, 16),)).graph
+    convolutions = [node for node in graph.nodes if node.op == "call_function" and "conv2d" in str(node.target)]
+    sources = ["/".join(node.meta.get("nn_module_stack", {})) for node in convolutions]
+    assert len(convolutions) == 7
+    assert not any("down" in source for source in sources)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_module_that_replaces_a_convolution_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "SETTING", "1")
+
+    class Doubled(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    layer = RecConv2d(4, 3, level=0).eval()
+    x = torch.randn(1, 4, 8, 8)
+    expected = 2 * layer.convs[0](x)
+    replaced = Doubled(4, 4, 3, padding=1, groups=4, bias=False)
+    replaced.load_state_dict(layer.convs[0].state_dict())
+    layer.convs[0] = replaced
+    torch.testing.assert_close(layer(x), expected)
 
 
 def test_importing_does_not_import_the_kernels() -> None:
@@ -95,16 +166,6 @@ def test_operator_has_shapes_and_gradients_without_a_gpu() -> None:
 
 
 @pytest.mark.usefixtures("gpu")
-def test_compiled_graph_holds_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RECNEXT_TRITON", "1")
-    targets: list[str] = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]):
-        targets.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
-        return lambda *args: (torch.empty(1, 4, 8, 8),)
-
-    layer = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 1), RecConv2d(4, 3, level=1)).eval()
-    torch._dynamo.reset()
-    torch.compile(layer, fullgraph=True, backend=backend)(torch.randn(1, 4, 8, 8))
-    torch._dynamo.reset()
-    assert targets[-1] == "recnext.recconv2d.default"
+def test_compiled_graph_holds_the_operator_at_any_size() -> None:
+    layer = nn.Sequential(nn.Conv2d(4, 4, 1), RecConv2d(4, 3, level=1)).eval()
+    assert compiled_operators(layer, torch.randn(1, 4, 8, 8))[-1] == "recnext.recconv2d.default"

@@ -7,7 +7,8 @@ import torch
 
 from nn.ops.recconv_cases import detached, error, flat, operands
 from recnext.nn.mixers import RecConv2d
-from recnext.nn.ops import fast_recconv2d, recconv2d
+from recnext.nn.ops import dispatch, recconv2d
+from recnext.nn.ops.dispatch import recconv2d_cuda
 
 pytestmark = [
     pytest.mark.gpu,
@@ -19,7 +20,7 @@ STAGES = [((3, 48, 56, 56), 4), ((3, 96, 28, 28), 3), ((2, 40, 13, 27), 2), ((2,
 
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RECNEXT_TRITON", "1")
+    monkeypatch.setattr(dispatch, "SETTING", "1")
 
 
 def fresh() -> int:
@@ -41,7 +42,7 @@ def test_equals_float64(shape: tuple[int, ...], level: int, dtype: torch.dtype) 
     ours = detached(args)
     exact = tuple(None if t is None else _double(t) for t in args)
     poison()
-    out = fast_recconv2d(*ours)
+    out = recconv2d_cuda(*ours)
     expected = recconv2d(*exact)
     cotangent = operands(shape, 5, level, dtype=dtype, device="cuda", seed=seed + 1)[0]
     poison()
@@ -63,7 +64,7 @@ def test_same_bits_every_time() -> None:
     runs = []
     for _ in range(3):
         leaves = detached(args)
-        out = fast_recconv2d(*leaves)
+        out = recconv2d_cuda(*leaves)
         out.backward(args[0])
         runs.append([out, *(t.grad for t in flat(leaves))])
         poison()
@@ -79,7 +80,7 @@ def test_float16_keeps_its_range_where_the_plain_form_does_not() -> None:
     half = case(torch.float16, "cuda")
     assert not recconv2d(*half).isfinite().all()
     with torch.autocast("cuda", torch.float16):
-        out = fast_recconv2d(*half)
+        out = recconv2d_cuda(*half)
     assert out.dtype == torch.float32
     assert error(out, exact) < 2e-3
 

@@ -5,11 +5,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recnext.errors import RecNextError
-
 from .conv_norm import ConvNorm
 from .linear_attention import LinearAttention
 from .recconv import MODES
+from .recursion import check_choice, check_kernel
 
 
 class RecAttn2d(nn.Module):
@@ -50,10 +49,8 @@ class RecAttn2d(nn.Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise RecNextError(f"RecAttn2d: kernel_size={kernel_size} must be odd and positive, such as 5")
-        if mode not in MODES:
-            raise RecNextError(f"RecAttn2d: mode={mode!r} must be one of {', '.join(MODES)}")
+        check_kernel("RecAttn2d", kernel_size)
+        check_choice("RecAttn2d", option="mode", value=mode, choices=MODES)
         self.mode = mode
         options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         depthwise: dict[str, Any] = {"padding": kernel_size // 2, "groups": in_channels, **options}

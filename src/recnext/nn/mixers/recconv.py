@@ -3,16 +3,16 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recnext.errors import RecNextError
-from recnext.nn.ops.dispatch import choose
+from recnext.nn.ops import choose
+
+from .recursion import RecConvNd
 
 MODES = ("bilinear", "nearest")
 
 
-class RecConv2d(nn.Module):
+class RecConv2d(RecConvNd):
     """Recursive depthwise convolution (arXiv 2412.19628, section 3).
 
     One stride-2 convolution, shared by all levels, makes a pyramid of `level` maps. From the coarsest up, each
@@ -52,52 +52,16 @@ class RecConv2d(nn.Module):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise RecNextError(f"RecConv2d: kernel_size={kernel_size} must be odd and positive, such as 5")
-        if level < 0:
-            raise RecNextError(f"RecConv2d: level={level} must be 0 or more")
-        if mode not in MODES:
-            raise RecNextError(f"RecConv2d: mode={mode!r} must be one of {', '.join(MODES)}")
-        self.level = level
-        self.mode = mode
+        dd = {"device": device, "dtype": dtype}
+        super().__init__(nn.Conv2d, MODES, in_channels, kernel_size, bias=bias, level=level, mode=mode, dd=dd)
         self.recompute = recompute
-        self.checkpointed = False  # set while the block is recomputed anyway
-
-        def depthwise(stride: int) -> nn.Conv2d:
-            return nn.Conv2d(
-                in_channels,
-                in_channels,
-                kernel_size,
-                stride=stride,
-                padding=kernel_size // 2,
-                groups=in_channels,
-                bias=bias,
-                device=device,
-                dtype=dtype,
-            )
-
-        self.down = depthwise(2)
-        self.convs = nn.ModuleList([depthwise(1) for _ in range(level + 1)])  # coarsest level first
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting():
-            recompute = self.recompute and not self.checkpointed
-            form = choose(x, self.down.weight, levels=self.level, recompute=recompute)
+            form = choose(x, self.down, self.convs, recompute=self.recompute)
             if form is not None:
-                weights = [conv.weight for conv in self.convs]
                 biases = None if self.down.bias is None else [conv.bias for conv in self.convs]
-                return form(x, self.down.weight, weights, self.down.bias, biases, self.mode)
-        features = [x]
-        for _ in range(self.level):
-            features.append(self.down(features[-1]))
-        y = features.pop()
-        for i, conv in enumerate(self.convs):
-            y = conv(y)
-            if i < self.level:
-                above = features.pop()
-                y = above + F.interpolate(y, size=above.shape[-2:], mode=self.mode)
-        return y
-
-    def extra_repr(self) -> str:
-        return f"level={self.level}, mode={self.mode}"
+                return form(
+                    x, self.down.weight, [conv.weight for conv in self.convs], self.down.bias, biases, self.mode
+                )
+        return self.recurse(x)

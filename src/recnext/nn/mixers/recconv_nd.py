@@ -5,66 +5,15 @@ parameters, and at most (2^d + 1) / (2^d - 1) times the cost of one depthwise co
 5/3 for maps, 9/7 for volumes.
 """
 
-from typing import Any
+from typing import Any, List  # noqa: UP035 (TorchScript reads List)
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recnext.errors import RecNextError
+from .recursion import PerLevel, RecConvNd, Recursion
 
 
-def check_options(name: str, *, kernel_size: int, level: int) -> None:
-    """Raises RecNextError unless the kernel is odd and the level is not negative."""
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise RecNextError(f"{name}: kernel_size={kernel_size} must be odd and positive, such as 3, 5 or 7")
-    if level < 0:
-        raise RecNextError(f"{name}: level={level} must be 0 or more")
-
-
-class _RecConvNd(nn.Module):
-    """The recursion itself; the subclasses name the convolution and how maps are resized."""
-
-    def __init__(
-        self,
-        conv: type[nn.Module],
-        modes: tuple[str, ...],
-        in_channels: int,
-        kernel_size: int,
-        bias: bool,
-        level: int,
-        mode: str,
-        dd: dict[str, Any],
-    ) -> None:
-        super().__init__()
-        name = type(self).__name__
-        check_options(name, kernel_size=kernel_size, level=level)
-        if mode not in modes:
-            raise RecNextError(f"{name}: mode={mode!r} must be one of {', '.join(modes)}")
-        self.level = level
-        self.mode = mode
-        options = {"padding": kernel_size // 2, "groups": in_channels, "bias": bias, **dd}
-        self.down = conv(in_channels, in_channels, kernel_size, stride=2, **options)
-        self.convs = nn.ModuleList(
-            [conv(in_channels, in_channels, kernel_size, **options) for _ in range(level + 1)]
-        )  # coarsest level first
-
-    def forward(self, x: Tensor) -> Tensor:
-        features = [x]
-        for _ in range(self.level):
-            features.append(self.down(features[-1]))
-        y = features.pop()
-        for i, conv in enumerate(self.convs):
-            y = conv(y)
-            if i < self.level:
-                above = features.pop()
-                y = above + F.interpolate(y, size=above.shape[2:], mode=self.mode)
-        return y
-
-    def extra_repr(self) -> str:
-        return f"level={self.level}, mode={self.mode}"
-
-
-class RecConv1d(_RecConvNd):
+class RecConv1d(RecConvNd):
     """Recursive depthwise convolution of sequences (RecConv, arXiv 2412.19628 section 3, in one dimension).
 
     Children `down`, one stride-2 convolution that all levels share, and `convs`, coarsest level first. Without
@@ -98,10 +47,11 @@ class RecConv1d(_RecConvNd):
         dtype: Any = None,
     ) -> None:
         dd = {"device": device, "dtype": dtype}
-        super().__init__(nn.Conv1d, ("linear", "nearest"), in_channels, kernel_size, bias, level, mode, dd)
+        modes = ("linear", "nearest")
+        super().__init__(nn.Conv1d, modes, in_channels, kernel_size, bias=bias, level=level, mode=mode, dd=dd)
 
 
-class RecConv3d(_RecConvNd):
+class RecConv3d(RecConvNd):
     """Recursive depthwise convolution of volumes (RecConv, arXiv 2412.19628 section 3, in three dimensions).
 
     Children `down`, one stride-2 convolution that all levels share, and `convs`, coarsest level first. Without
@@ -135,10 +85,19 @@ class RecConv3d(_RecConvNd):
         dtype: Any = None,
     ) -> None:
         dd = {"device": device, "dtype": dtype}
-        super().__init__(nn.Conv3d, ("trilinear", "nearest"), in_channels, kernel_size, bias, level, mode, dd)
+        modes = ("trilinear", "nearest")
+        super().__init__(nn.Conv3d, modes, in_channels, kernel_size, bias=bias, level=level, mode=mode, dd=dd)
 
 
-class CausalRecConv1d(nn.Module):
+class CausalConv1d(nn.Conv1d):
+    """A convolution whose output at t sees the k inputs up to t alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        past = (self.kernel_size[0] - 1, 0)
+        return F.conv1d(F.pad(x, past), self.weight, self.bias, self.stride, 0, 1, self.groups)
+
+
+class CausalRecConv1d(Recursion):
     """RecConv1d whose output at t depends on the input up to t alone.
 
     Every convolution sees its last k samples. Level i has a sample at each multiple of 2^i, made from the input up
@@ -169,28 +128,12 @@ class CausalRecConv1d(nn.Module):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
-        check_options("CausalRecConv1d", kernel_size=kernel_size, level=level)
-        self.level = level
-        self.past = kernel_size - 1
+        super().__init__(kernel_size=kernel_size, level=level)
         options: dict[str, Any] = {"groups": in_channels, "bias": bias, "device": device, "dtype": dtype}
-        self.down = nn.Conv1d(in_channels, in_channels, kernel_size, stride=2, **options)
-        self.convs = nn.ModuleList(
-            [nn.Conv1d(in_channels, in_channels, kernel_size, **options) for _ in range(level + 1)]
-        )  # coarsest level first
+        self.down = CausalConv1d(in_channels, in_channels, kernel_size, stride=2, **options)
+        self.convs = PerLevel(CausalConv1d(in_channels, in_channels, kernel_size, **options) for _ in range(level + 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        features = [x]
-        for _ in range(self.level):
-            features.append(self.down(F.pad(features[-1], (self.past, 0))))
-        y = features.pop()
-        for i, conv in enumerate(self.convs):
-            y = conv(F.pad(y, (self.past, 0)))
-            if i < self.level:
-                above = features.pop()
-                # one sample too many: a cut that even and odd lengths share keeps exported programs general
-                y = above + F.pad(y, (0, 1)).repeat_interleave(2, -1)[:, :, : above.shape[2]]
-        return y
-
-    def extra_repr(self) -> str:
-        return f"level={self.level}"
+    def rise(self, y: Tensor, waiting: List[Tensor], i: int) -> Tensor:  # noqa: UP006
+        above = waiting.pop()
+        # one sample too many: a cut that even and odd lengths share keeps exported programs general
+        return above + F.pad(y, (0, 1)).repeat_interleave(2, -1)[:, :, : above.shape[2]]

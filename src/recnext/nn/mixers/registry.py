@@ -10,7 +10,8 @@ from torch import nn
 
 from recnext.errors import RecNextError
 
-from .recconv import RecConv2d
+from .recconv import MODES, RecConv2d
+from .recursion import depthwise
 from .variants import GroupRecConv2d, RecurrentRecConv2d, SplitRecConv2d, TransposedRecConv2d, UnpoolRecConv2d
 
 TokenMixer = Union[str, Callable[[int, int], nn.Module]]
@@ -55,7 +56,13 @@ def token_mixer_names(*, kernels: tuple[int, ...] = (3, 5, 7, 11)) -> list[str]:
 
 
 def create_token_mixer(
-    token_mixer: TokenMixer, channels: int, stage: int, *, device: Any = None, dtype: Any = None
+    token_mixer: TokenMixer,
+    channels: int,
+    stage: int,
+    *,
+    recompute: bool = False,
+    device: Any = None,
+    dtype: Any = None,
 ) -> nn.Module:
     """Builds the token mixer of one block of an M network.
 
@@ -79,6 +86,7 @@ def create_token_mixer(
             (N, channels, H, W) to the same shape.
         channels: channels of the stage.
         stage: index of the stage, 0 to 3; the recursion has 4 - stage levels.
+        recompute: for RecConv2d made by name, which alone can: see there.
         device: where the parameters go; None for the default.
         dtype: of the parameters; None for the default.
 
@@ -95,10 +103,12 @@ def create_token_mixer(
             )
         return module.to(device=device, dtype=dtype)
     recursive, kernel_size, design = _parse(token_mixer)
-    options = {"kernel_size": kernel_size, "device": device, "dtype": dtype}
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
     if not recursive:
-        return nn.Conv2d(channels, channels, padding=kernel_size // 2, groups=channels, **options)
-    return _DESIGNS[design](channels, level=4 - stage, **options)
+        return depthwise(channels, kernel_size, **options)
+    if design in MODES:
+        options["recompute"] = recompute
+    return _DESIGNS[design](channels, kernel_size, level=4 - stage, **options)
 
 
 def _parse(name: str) -> tuple[bool, int, str]:

@@ -1,7 +1,7 @@
 """The network around the families' blocks, with timm's whole model contract, and its registration."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Optional, Union
+from typing import Any, Optional, Union, cast
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
@@ -12,10 +12,8 @@ from timm.models._input import update_model_args
 from torch import Tensor, nn
 
 from recnext.errors import RecNextError
-from recnext.nn.mixers.recconv import RecConv2d
 
 from .blocks import Classifier, Stage, Stem
-from .partial_blocks import SharedStage
 
 TAGS = ("dist_300e_in1k", "base_300e_in1k")  # the first is timm's default
 
@@ -88,12 +86,9 @@ class RecNext(nn.Module):
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recomputes every block in the backward pass; RecConv then need not recompute itself as well."""
-        for module in self.modules():
-            if isinstance(module, (Stage, SharedStage)):
-                module.grad_checkpointing = enable
-            elif isinstance(module, RecConv2d):
-                module.checkpointed = enable
+        """Recomputes every block in the backward pass, for less memory."""
+        for stage in self.stages:
+            cast(Stage, stage).grad_checkpointing = enable
 
     @torch.jit.ignore
     def get_classifier(self) -> nn.Module:

@@ -114,7 +114,7 @@ class RecNextM(RecNext):
         depths: blocks of each stage.
         mlp_ratio: of the channel mixers, one or one per stage.
         token_mixer: name of a RecConv variant, or a callable (channels, stage) that makes the mixer.
-        recompute: RecConv saves only its input for the backward pass.
+        recompute: RecConv made by name saves only its input for the backward pass; other mixers do not.
         act_layer: activation of stem and channel mixers.
         distillation: while training, return (logits, distillation logits).
         drop_rate: dropout before the classifier.
@@ -148,7 +148,7 @@ class RecNextM(RecNext):
             blocks = [
                 RecConvBlock(
                     width,
-                    create_token_mixer(token_mixer, width, i, **dd),
+                    create_token_mixer(token_mixer, width, i, recompute=recompute, **dd),
                     ratios[i],
                     act_layer,
                     drop_path_rate,
@@ -168,9 +168,6 @@ class RecNextM(RecNext):
             drop_rate=drop_rate,
             **dd,
         )
-        for module in self.modules():
-            if isinstance(module, RecConv2d):
-                module.recompute = recompute
 
 
 CONFIGS: dict[str, dict[str, Any]] = {

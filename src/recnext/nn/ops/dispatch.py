@@ -1,7 +1,8 @@
-"""Chooses how the recursion is computed; the plain form, in the module itself, is what is left."""
+"""The one rule which form of the recursion runs now; the modules' own convolutions are what is left."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.util import find_spec
 from typing import Optional
 
@@ -12,85 +13,104 @@ from .autocast import autocast_dtype, disabled, plan
 from .recconv import recconv2d
 from .recompute import recconv2d_recompute
 
+try:
+    from torch._C._functorch import peek_interpreter_stack
+except ImportError:
+
+    def peek_interpreter_stack() -> None:  # type: ignore[misc]
+        """PyTorch has moved the name: functorch transforms over the kernels then end in PyTorch's own error."""
+
+
 Form = Callable[..., Tensor]
+
+SETTING = os.environ.get("RECNEXT_TRITON", "")
+"""RECNEXT_TRITON as it was at import: "0" for no kernels, "1" for kernels at any size, else where they win."""
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_LEVEL = 5
-_MIN_ELEMENTS = 1 << 21  # below, the host is the limit and its time a launch decides: docs/gpu.md
+_MIN_ELEMENTS = 1 << 21  # below, the host's time a launch decides, where the host launches: docs/gpu.md
+_MAX_IMAGE = 1 << 31  # elements of one image: the kernels count them in 32 bits
 
 
-@torch.compiler.assume_constant_result
-def _setting() -> str:
-    """RECNEXT_TRITON: "0" never, "1" wherever the kernels can run, else where they win."""
-    return os.environ.get("RECNEXT_TRITON", "")
-
-
-@torch.compiler.assume_constant_result
-def _can_run(device: Optional[int]) -> bool:
-    """Triton with tuples in kernels, and a GPU that it was tested for."""
+@cache
+def _triton_fits() -> bool:
+    """Whether this machine has a Triton that takes tuples in kernels, for CUDA."""
     if find_spec("triton") is None or torch.version.hip is not None:
         return False
     import triton
 
-    version = tuple(int(part) for part in triton.__version__.split(".")[:2])
-    return version >= (3, 3) and torch.cuda.get_device_capability(device) >= (8, 0)
+    return tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 3)
 
 
-def _on_cuda(x: Tensor) -> bool:
-    return x.is_cuda
+@torch.compiler.assume_constant_result
+def runs_on(device: torch.device) -> bool:
+    """Whether the Triton kernels run on a device: CUDA of compute capability 8.0 or more, with Triton 3.3 or later."""
+    return device.type == "cuda" and _triton_fits() and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def _transformed() -> bool:
-    """Tracing, scripting, exporting or a functorch transform: these must see PyTorch's own operators."""
-    if torch.jit.is_scripting() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
-        return True
+@torch.compiler.assume_constant_result  # PyTorch 2.11's compiler folds is_exporting() to True by itself
+def _exporting() -> bool:
+    return torch.compiler.is_exporting()
+
+
+@torch.compiler.assume_constant_result
+def _seen_through() -> bool:
+    """Whether what runs now must consist of PyTorch's own operators: an export, a trace, a functorch transform."""
+    return (
+        torch.compiler.is_exporting()
+        or torch.jit.is_tracing()
+        or torch.onnx.is_in_onnx_export()
+        or peek_interpreter_stack() is not None
+    )
+
+
+def launched_by_host(device: torch.device) -> bool:
+    """Whether Python launches each kernel itself, rather than a compiled graph or a CUDA graph."""
     if torch.compiler.is_compiling():
-        return torch.compiler.is_exporting()
-    return torch._C._functorch.peek_interpreter_stack() is not None
+        return False
+    return device.type != "cuda" or not torch.cuda.is_current_stream_capturing()
 
 
-def use_triton(x: Tensor, down: Tensor, levels: int) -> bool:
-    """Whether the Triton kernels are used for these operands.
+def kernels_take(x: Tensor, down: Tensor, levels: int) -> bool:
+    """Whether the Triton kernels compute these operands, and are worth it.
 
-    True on CUDA devices of compute capability 8.0 or more for float32, float16 and bfloat16, kernels 3, 5 and 7
-    and at most 5 levels, when the map is large enough. False under torch.jit, torch.fx, torch.export, ONNX
-    export and functorch transforms. The environment variable RECNEXT_TRITON set to 0 says never, set to 1 says
-    at any size.
-
-    Args:
-        x: (N, C, H, W).
-        down: (C, 1, k, k).
-        levels: number of times the map is halved.
+    They take float32, float16 and bfloat16, kernels 3, 5 and 7, at most 5 levels and images of fewer than 2^31
+    elements. They are worth it for large maps, and for all of them where a compiler or a CUDA graph launches.
     """
     if type(x) not in (Tensor, nn.Parameter) or type(down) not in (Tensor, nn.Parameter):
-        return False  # torch.fx proxies, DTensor and other subclasses
-    if not _on_cuda(x) or x.dtype not in _DTYPES or down.dtype not in _DTYPES or _transformed():
+        return False  # DTensor, fake tensors and other subclasses
+    if SETTING == "0" or x.dtype not in _DTYPES or down.dtype not in _DTYPES or not runs_on(x.device):
         return False
-    if down.shape[-1] not in (3, 5, 7) or levels > _MAX_LEVEL or x.numel() == 0:
+    if down.shape[-1] not in (3, 5, 7) or levels > _MAX_LEVEL or x.numel() == 0 or x.shape[1:].numel() >= _MAX_IMAGE:
         return False
-    setting = _setting()
-    if setting == "0" or not _can_run(x.device.index):
-        return False
-    return setting == "1" or x.numel() >= _MIN_ELEMENTS
+    return SETTING == "1" or x.numel() >= _MIN_ELEMENTS or not launched_by_host(x.device)
 
 
-def choose(x: Tensor, down: Tensor, *, levels: int, recompute: bool) -> Optional[Form]:
-    """The form to compute RecConv in, with the arguments of `recconv2d`, or None for the plain form.
+def choose(x: Tensor, down: nn.Module, convs: Sequence[nn.Module], *, recompute: bool) -> Optional[Form]:
+    """The form that computes RecConv now, with the arguments of `recconv2d`; None for the modules themselves.
+
+    - fx sees the modules, and so does what replaces them, as LoRA does;
+    - torch.export sees the definition, `recconv2d`, without modules that are called more than once;
+    - torch.jit, ONNX export and functorch transforms see PyTorch's operators;
+    - eager code, torch.compile and CUDA graphs get the kernels where these run;
+    - float16 is computed in float32.
 
     Args:
         x: (N, C, H, W), the input.
-        down: (C, 1, k, k), the shared stride-2 weight.
-        levels: number of times the map is halved.
+        down: the convolution that all levels share.
+        convs: one convolution a level.
         recompute: save only the input for the backward pass; the Triton form always does.
     """
-    if isinstance(x, torch.fx.Proxy):
+    if isinstance(x, torch.fx.Proxy) or any(type(conv) is not nn.Conv2d for conv in (down, *convs)):
         return None
-    if use_triton(x, down, levels):
-        return recconv2d_cuda
-    if recompute and torch.is_grad_enabled() and not _transformed():
-        return recconv2d_recompute
-    low = autocast_dtype(x) or x.dtype
-    return recconv2d_float32 if low == torch.float16 and x.dtype != torch.float64 else None
+    if not _seen_through():
+        if kernels_take(x, down.weight, len(convs) - 1):
+            return recconv2d_cuda
+        if recompute and torch.is_grad_enabled():
+            return recconv2d_recompute
+    if (autocast_dtype(x) or x.dtype) == torch.float16 and x.dtype != torch.float64:
+        return recconv2d_float32
+    return recconv2d if _exporting() else None
 
 
 def recconv2d_cuda(
@@ -128,31 +148,3 @@ def recconv2d_float32(
             mode,
         )
     return y.to(out)
-
-
-def fast_recconv2d(
-    x: Tensor,
-    down: Tensor,
-    convs: list[Tensor],
-    down_bias: Optional[Tensor] = None,
-    conv_biases: Optional[list[Tensor]] = None,
-    mode: str = "bilinear",
-    *,
-    recompute: bool = False,
-) -> Tensor:
-    """`recconv2d` by the fastest form for its operands; same results.
-
-    Args:
-        x: (N, C, H, W).
-        down: (C, 1, k, k), the stride-2 depthwise weight that all levels share; k odd.
-        convs: level + 1 depthwise weights (C, 1, k, k), coarsest level first.
-        down_bias: (C,) or None.
-        conv_biases: level + 1 tensors (C,), or None.
-        mode: "bilinear" (align_corners False) or "nearest".
-        recompute: saves only x and the weights for the backward pass.
-
-    Returns:
-        (N, C, H, W), in the dtype of x; under autocast in autocast's, but float32 for float16.
-    """
-    form = choose(x, down, levels=len(convs) - 1, recompute=recompute) or recconv2d
-    return form(x, down, convs, down_bias, conv_biases, mode)

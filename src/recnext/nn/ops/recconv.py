@@ -1,5 +1,6 @@
-"""The recursion of RecConv in its plain form: the definition that every faster form must equal."""
+"""The recursion of RecConv as a function of its weights: the definition that every faster form must equal."""
 
+from collections.abc import Sequence
 from typing import Optional
 
 import torch.nn.functional as F
@@ -30,14 +31,30 @@ def recconv2d(
     Returns:
         (N, C, H, W), in the dtype of x.
     """
-    groups, padding = x.shape[1], down.shape[-1] // 2
-    biases: list[Optional[Tensor]] = [None] * len(convs) if conv_biases is None else list(conv_biases)
-    features = [x]
+    biases = conv_biases or [None] * len(convs)  # type: ignore[list-item]
+    _, sums = levels_and_sums(x, down, convs, down_bias, biases, mode)
+    return depthwise(sums[0], convs[-1], biases[-1], 1)
+
+
+def levels_and_sums(
+    x: Tensor,
+    down: Tensor,
+    convs: Sequence[Tensor],
+    down_bias: Optional[Tensor],
+    conv_biases: Sequence[Optional[Tensor]],
+    mode: str,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The levels f_0..f_L of the recursion, and for each the sum that its convolution reads, finest first."""
+    levels = [x]
     for _ in convs[1:]:
-        features.append(F.conv2d(features[-1], down, down_bias, 2, padding, 1, groups))
-    y = features.pop()
-    for weight, bias in zip(convs[:-1], biases[:-1], strict=True):
-        above = features.pop()
-        y = F.conv2d(y, weight, bias, 1, padding, 1, groups)
-        y = above + F.interpolate(y, size=above.shape[-2:], mode=mode)
-    return F.conv2d(y, convs[-1], biases[-1], 1, padding, 1, groups)
+        levels.append(depthwise(levels[-1], down, down_bias, 2))
+    sums = [levels[-1]]
+    for above, weight, bias in zip(levels[-2::-1], convs, conv_biases, strict=False):
+        y = depthwise(sums[0], weight, bias, 1)
+        sums.insert(0, above + F.interpolate(y, size=above.shape[-2:], mode=mode))
+    return levels, sums
+
+
+def depthwise(x: Tensor, weight: Tensor, bias: Optional[Tensor], stride: int) -> Tensor:
+    """A depthwise convolution of (N, C, H, W) with (C, 1, k, k) that keeps the size, rounded up after a stride."""
+    return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, 1, x.shape[1])

@@ -7,11 +7,11 @@ the channel mixers, so the levels are made again in the backward pass and freed 
 from typing import Any, NamedTuple, Optional
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .autocast import disabled, plan
+from .recconv import depthwise, levels_and_sums
 
 
 class _Setting(NamedTuple):
@@ -75,8 +75,8 @@ class _Recompute(torch.autograd.Function):
     def forward(setting: _Setting, x: Tensor, *parameters: Tensor) -> Tensor:
         with disabled(x.device):
             weights = _Weights.unpack(parameters, setting)
-            y = _sums(x.to(setting.compute), weights, setting.mode)[1][0]
-            return _conv(y, weights.convs[-1], weights.conv_biases[-1], 1).to(setting.out)
+            y = levels_and_sums(x.to(setting.compute), *weights, setting.mode)[1][0]
+            return depthwise(y, weights.convs[-1], weights.conv_biases[-1], 1).to(setting.out)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -96,26 +96,10 @@ class _Recompute(torch.autograd.Function):
         return (None, *kept)
 
 
-def _conv(x: Tensor, weight: Tensor, bias: Optional[Tensor], stride: int) -> Tensor:
-    return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, 1, x.shape[1])
-
-
-def _sums(x: Tensor, weights: _Weights, mode: str) -> tuple[list[Tensor], list[Tensor]]:
-    """The levels f_0..f_L, and for each the sum z_i that its convolution reads, finest first."""
-    levels = [x]
-    for _ in weights.convs[1:]:
-        levels.append(_conv(levels[-1], weights.down, weights.down_bias, 2))
-    sums = [levels[-1]]
-    for above, weight, bias in zip(levels[-2::-1], weights.convs, weights.conv_biases, strict=False):
-        y = F.interpolate(_conv(sums[0], weight, bias, 1), size=above.shape[-2:], mode=mode)
-        sums.insert(0, y.add_(above))
-    return levels, sums
-
-
 def _conv_backward(
     grad: Tensor, x: Tensor, weight: Tensor, *, bias: bool, stride: int, input_grad: bool = True
 ) -> tuple[Optional[Tensor], Tensor, Optional[Tensor]]:
-    """Gradients of the input, the weight and the bias of `_conv`."""
+    """Gradients of the input, the weight and the bias of `depthwise`."""
     channels, padding = weight.shape[0], weight.shape[-1] // 2
     return torch.ops.aten.convolution_backward(
         grad,
@@ -149,7 +133,7 @@ def _gradients(
     if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         grad = grad.contiguous(memory_format=torch.channels_last)
     grad = grad.to(setting.compute)
-    levels, sums = _sums(x, weights, setting.mode)
+    levels, sums = levels_and_sums(x, *weights, setting.mode)
     conv_grads: list[Optional[Tensor]] = []  # finest first
     bias_grads: list[Optional[Tensor]] = []
     level_grads: list[Tensor] = []

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from recnext.nn.mixers import RecConv2d
+from recnext.nn.mixers.recursion import PerLevel, Recursion
 
 
-class BandRecConv2d(nn.Module):
+class BandRecConv2d(Recursion):
     """RecConv along one axis of a map: the recursion of RecConv2d with 1xk or kx1 kernels.
 
     Children `down` and `convs` as RecConv2d; (level + 2) k C parameters without bias.
@@ -37,8 +37,7 @@ class BandRecConv2d(nn.Module):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
-        self.level = level
+        super().__init__(kernel_size=max(kernel_size), level=level)
         self.mode = mode
         stride = (1 if kernel_size[0] == 1 else 2, 1 if kernel_size[1] == 1 else 2)
         options: dict[str, Any] = {
@@ -49,24 +48,7 @@ class BandRecConv2d(nn.Module):
             "dtype": dtype,
         }
         self.down = nn.Conv2d(in_channels, in_channels, kernel_size, stride=stride, **options)
-        self.convs = nn.ModuleList(
-            [nn.Conv2d(in_channels, in_channels, kernel_size, **options) for _ in range(level + 1)]
-        )  # coarsest level first
-
-    def forward(self, x: Tensor) -> Tensor:
-        features = [x]
-        for _ in range(self.level):
-            features.append(self.down(features[-1]))
-        y = features.pop()
-        for i, conv in enumerate(self.convs):
-            y = conv(y)
-            if i < self.level:
-                above = features.pop()
-                y = above + F.interpolate(y, size=above.shape[2:], mode=self.mode)
-        return y
-
-    def extra_repr(self) -> str:
-        return f"level={self.level}, mode={self.mode}"
+        self.convs = PerLevel(nn.Conv2d(in_channels, in_channels, kernel_size, **options) for _ in range(level + 1))
 
 
 def recconv_like(conv: nn.Conv2d, *, kernel_size: int, level: int, mode: str, bias: bool) -> nn.Module:

@@ -1,17 +1,17 @@
 """RecConv variant A: every level has half the channels, by group convolutions down and up."""
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, List  # noqa: UP035 (TorchScript reads List)
 
 import torch
 from torch import Tensor, nn
 
 from recnext.errors import RecNextError
 
-from ._checks import check_map, check_options
+from ..recursion import PerLevel, Recursion, check_map, depthwise
 
 
-class GroupRecConv2d(nn.Module):
+class GroupRecConv2d(Recursion):
     """Recursive convolution on both the spatial and the channel axis (variant A of arXiv 2412.19628).
 
     Each way down halves the maps and the channels by a group convolution of two channels to one, each way up
@@ -40,8 +40,7 @@ class GroupRecConv2d(nn.Module):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
-        check_options("GroupRecConv2d", kernel_size=kernel_size, level=level)
+        super().__init__(kernel_size=kernel_size, level=level)
         step = 2**level
         if in_channels % step:
             below = in_channels // step * step
@@ -50,36 +49,25 @@ class GroupRecConv2d(nn.Module):
                 f"GroupRecConv2d with {level} levels takes a multiple of {step} channels, such as {near}, "
                 f"not {in_channels} (recnext_m0 and recnext_m2 do not fit; rec_7x7_split takes them)"
             )
-        self.level = level
-        options = {
-            "padding": kernel_size // 2,
-            "bias": bias,
-            "device": device,
-            "dtype": dtype,
-        }
+        options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
+        between: dict[str, Any] = {"stride": 2, "padding": kernel_size // 2, **options}
         widths = [in_channels >> i for i in range(level + 1)]  # of the levels, finest first
         steps = list(pairwise(widths))
-        self.downs = nn.ModuleList(
-            [nn.Conv2d(wide, slim, kernel_size, stride=2, groups=slim, **options) for wide, slim in steps]
+        self.downs = PerLevel(nn.Conv2d(wide, slim, kernel_size, groups=slim, **between) for wide, slim in steps)
+        self.convs = PerLevel(depthwise(width, kernel_size, **options) for width in reversed(widths))
+        self.ups = PerLevel(
+            nn.ConvTranspose2d(slim, wide, kernel_size + 1, groups=slim, **between) for wide, slim in reversed(steps)
         )
-        self.convs = nn.ModuleList(
-            [nn.Conv2d(width, width, kernel_size, groups=width, **options) for width in reversed(widths)]
-        )
-        self.ups = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(slim, wide, kernel_size + 1, stride=2, groups=slim, **options)
-                for wide, slim in reversed(steps)
-            ]
-        )
+
+    def lower(self, x: Tensor, waiting: List[Tensor], i: int) -> Tensor:  # noqa: UP006
+        waiting.append(x)
+        return self.downs(x, i)
+
+    def rise(self, y: Tensor, waiting: List[Tensor], i: int) -> Tensor:  # noqa: UP006
+        return waiting.pop() + self.ups(y, i)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, H, W) to (N, C, H, W)."""
         if not torch.jit.is_scripting():
             check_map("GroupRecConv2d", x, level=self.level, multiple=True)
-        features = [x]
-        for down in self.downs:
-            features.append(down(features[-1]))
-        y = features.pop()
-        for conv, up in zip(self.convs, self.ups):  # noqa: B905 (TorchScript has no strict=)
-            y = features.pop() + up(conv(y))
-        return self.convs[-1](y)
+        return self.recurse(x)

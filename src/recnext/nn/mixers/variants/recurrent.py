@@ -1,14 +1,14 @@
 """RecConv whose levels are aggregated by a recurrence, as in a state space model."""
 
-from typing import Any
+from typing import Any, List  # noqa: UP035 (TorchScript reads List)
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ._checks import check_choice, check_options
+from ..recursion import Recursion, check_choice, depthwise
 
 
-class RecurrentRecConv2d(nn.Module):
+class RecurrentRecConv2d(Recursion):
     """Recursive depthwise convolution with recurrent aggregation (arXiv 2412.19628, ablations).
 
     With f_0 = x and f_i = n(f_{i-1}), the state h starts at the coarsest level as b(f_level) and becomes
@@ -39,35 +39,26 @@ class RecurrentRecConv2d(nn.Module):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
-        check_options("RecurrentRecConv2d", kernel_size=kernel_size, level=level, lowest_level=1)
+        super().__init__(kernel_size=kernel_size, level=level, lowest_level=1)
         check_choice("RecurrentRecConv2d", option="mode", value=mode, choices=("bilinear", "nearest"))
-        self.level = level
         self.mode = mode
-        options = {
-            "in_channels": in_channels,
-            "out_channels": in_channels,
-            "groups": in_channels,
-            "kernel_size": kernel_size,
-            "padding": kernel_size // 2,
-            "bias": bias,
-            "device": device,
-            "dtype": dtype,
-        }
-        self.n = nn.Conv2d(stride=2, **options)
-        self.a = nn.Conv2d(**options) if level > 1 else None
-        self.b = nn.Conv2d(**options)
-        self.c = nn.Conv2d(**options)
-        self.d = nn.Conv2d(**options)
+        options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
+        self.n = depthwise(in_channels, kernel_size, stride=2, **options)
+        self.a = depthwise(in_channels, kernel_size, **options) if level > 1 else None
+        self.b = depthwise(in_channels, kernel_size, **options)
+        self.c = depthwise(in_channels, kernel_size, **options)
+        self.d = depthwise(in_channels, kernel_size, **options)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, C, H, W) to (N, C, H, W)."""
-        features = [x]
-        for _ in range(self.level):
-            features.append(self.n(features[-1]))
-        h = self.b(features.pop())
-        if self.a is not None:
-            for _ in range(self.level - 1):
-                f = features.pop()
-                h = self.a(F.interpolate(h, size=f.shape[-2:], mode=self.mode)) + self.b(f)
-        return self.c(F.interpolate(h, size=x.shape[-2:], mode=self.mode)) + self.d(x)
+    def lower(self, x: Tensor, waiting: List[Tensor], i: int) -> Tensor:  # noqa: UP006
+        waiting.append(x)
+        return self.n(x)
+
+    def mix(self, y: Tensor, i: int) -> Tensor:
+        return self.b(y) if i == 0 else y
+
+    def rise(self, y: Tensor, waiting: List[Tensor], i: int) -> Tensor:  # noqa: UP006
+        f = waiting.pop()
+        h = F.interpolate(y, size=f.shape[2:], mode=self.mode)
+        if self.a is not None and i < self.level - 1:
+            return self.a(h) + self.b(f)
+        return self.c(h) + self.d(f)

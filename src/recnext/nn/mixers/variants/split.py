@@ -1,6 +1,6 @@
 """RecConv variant B: every level passes half the channels through and works on the other half."""
 
-from typing import Any
+from typing import Any, List  # noqa: UP035 (TorchScript reads List)
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from recnext.errors import RecNextError
 
-from ._checks import check_choice, check_map, check_options
+from ..recursion import PerLevel, Recursion, check_choice, check_map, depthwise
 
 
-class SplitRecConv2d(nn.Module):
+class SplitRecConv2d(Recursion):
     """Recursive convolution with channels split on the way down and joined on the way up.
 
     Variant B of arXiv 2412.19628: the first half of the channels (the larger, if they are odd) waits, the
@@ -45,56 +45,38 @@ class SplitRecConv2d(nn.Module):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
-        check_choice(
-            "SplitRecConv2d",
-            option="upsample",
-            value=upsample,
-            choices=("conv_transpose", "bilinear", "nearest"),
-        )
-        check_options("SplitRecConv2d", kernel_size=kernel_size, level=level)
+        super().__init__(kernel_size=kernel_size, level=level)
+        choices = ("conv_transpose", "bilinear", "nearest")
+        check_choice("SplitRecConv2d", option="upsample", value=upsample, choices=choices)
         if in_channels < 2**level:
             raise RecNextError(
                 f"SplitRecConv2d with {level} levels takes {2**level} channels or more, not {in_channels}"
             )
-        self.level = level
         self.upsample = upsample
-        options = {
-            "padding": kernel_size // 2,
-            "bias": bias,
-            "device": device,
-            "dtype": dtype,
-        }
+        options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         widths = [in_channels >> i for i in range(level + 1)]  # of the levels, finest first
-        self.downs = nn.ModuleList(
-            [nn.Conv2d(width, width, kernel_size, stride=2, groups=width, **options) for width in widths[1:]]
+        self.downs = PerLevel(depthwise(width, kernel_size, stride=2, **options) for width in widths[1:])
+        self.convs = PerLevel(depthwise(width, kernel_size, **options) for width in reversed(widths))
+        self.ups = PerLevel(
+            nn.ConvTranspose2d(width, width, kernel_size + 1, 2, kernel_size // 2, groups=width, **options)
+            if upsample == "conv_transpose"
+            else nn.Identity()
+            for width in reversed(widths[1:])
         )
-        self.convs = nn.ModuleList(
-            [nn.Conv2d(width, width, kernel_size, groups=width, **options) for width in reversed(widths)]
-        )
-        if upsample == "conv_transpose":
-            self.ups = nn.ModuleList(
-                [
-                    nn.ConvTranspose2d(width, width, kernel_size + 1, stride=2, groups=width, **options)
-                    for width in reversed(widths[1:])
-                ]
-            )
-        else:
-            self.ups = nn.ModuleList([nn.Identity() for _ in widths[1:]])
+
+    def lower(self, x: Tensor, waiting: List[Tensor], i: int) -> Tensor:  # noqa: UP006
+        half, x = x.chunk(2, dim=1)
+        waiting.append(half)
+        return self.downs(x, i)
+
+    def rise(self, y: Tensor, waiting: List[Tensor], i: int) -> Tensor:  # noqa: UP006
+        half, y = waiting.pop(), self.ups(y, i)
+        if self.upsample != "conv_transpose":
+            y = F.interpolate(y, size=half.shape[2:], mode=self.upsample)
+        return torch.cat([half, y], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, H, W) to (N, C, H, W)."""
         if self.upsample == "conv_transpose" and not torch.jit.is_scripting():
             check_map("SplitRecConv2d", x, level=self.level, multiple=True)
-        waiting: list[Tensor] = []
-        for down in self.downs:
-            half, x = x.chunk(2, dim=1)
-            waiting.append(half)
-            x = down(x)
-        for conv, up in zip(self.convs, self.ups):  # noqa: B905 (TorchScript has no strict=)
-            half = waiting.pop()
-            x = up(conv(x))
-            if self.upsample != "conv_transpose":
-                x = F.interpolate(x, size=half.shape[-2:], mode=self.upsample)
-            x = torch.cat([half, x], dim=1)
-        return self.convs[-1](x)
+        return self.recurse(x)

@@ -1,14 +1,14 @@
 """RecConv that goes back up by a transposed convolution, which all levels share."""
 
-from typing import Any, Optional
+from typing import Any, List, Optional  # noqa: UP035 (TorchScript reads List)
 
 import torch
 from torch import Tensor, nn
 
-from ._checks import check_choice, check_map, check_options
+from ..recursion import PerLevel, Recursion, check_choice, check_map, depthwise
 
 
-class TransposedRecConv2d(nn.Module):
+class TransposedRecConv2d(Recursion):
     """Recursive depthwise convolution with a learned way up (arXiv 2412.19628, ablations).
 
     With f_0 = x and f_i = down(f_{i-1}), level i is convolved, doubled in size by `up`, passed through the
@@ -42,37 +42,23 @@ class TransposedRecConv2d(nn.Module):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
-        check_options("TransposedRecConv2d", kernel_size=kernel_size, level=level)
+        super().__init__(kernel_size=kernel_size, level=level)
         check_choice("TransposedRecConv2d", option="aggregation", value=aggregation, choices=("add", "hadamard"))
-        self.level = level
         self.hadamard = aggregation == "hadamard"
-        options = {
-            "in_channels": in_channels,
-            "out_channels": in_channels,
-            "groups": in_channels,
-            "padding": kernel_size // 2,
-            "bias": bias,
-            "device": device,
-            "dtype": dtype,
-        }
-        self.down = nn.Conv2d(kernel_size=kernel_size, stride=2, **options)
-        self.convs = nn.ModuleList([nn.Conv2d(kernel_size=kernel_size, **options) for _ in range(level + 1)])
-        self.up = nn.ConvTranspose2d(kernel_size=kernel_size + 1, stride=2, **options)
+        options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
+        self.down = depthwise(in_channels, kernel_size, stride=2, **options)
+        self.convs = PerLevel(depthwise(in_channels, kernel_size, **options) for _ in range(level + 1))
+        self.up = nn.ConvTranspose2d(
+            in_channels, in_channels, kernel_size + 1, 2, kernel_size // 2, groups=in_channels, **options
+        )
         self.activation = nn.Identity() if activation is None else activation()
+
+    def rise(self, y: Tensor, waiting: List[Tensor], i: int) -> Tensor:  # noqa: UP006
+        y, above = self.activation(self.up(y)), waiting.pop()
+        return above * y if self.hadamard else above + y
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, H, W) to (N, C, H, W)."""
         if not torch.jit.is_scripting():
             check_map("TransposedRecConv2d", x, level=self.level, multiple=True)
-        features = [x]
-        for _ in range(self.level):
-            features.append(self.down(features[-1]))
-        y = features.pop()
-        for index, conv in enumerate(self.convs):
-            y = conv(y)
-            if index < self.level:
-                y = self.activation(self.up(y))
-                above = features.pop()
-                y = above * y if self.hadamard else above + y
-        return y
+        return self.recurse(x)

@@ -1,15 +1,15 @@
 """RecConv that goes down by max pooling and back up to the places where the maxima were."""
 
-from typing import Any
+from typing import Any, List  # noqa: UP035 (TorchScript reads List)
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ._checks import check_map, check_options
+from ..recursion import PerLevel, Recursion, check_map, depthwise
 
 
-class UnpoolRecConv2d(nn.Module):
+class UnpoolRecConv2d(Recursion):
     """Recursive depthwise convolution over a max-pooling pyramid (arXiv 2412.19628, ablations).
 
     f_0 = x and f_i is the 2x2 max pooling of f_{i-1}; each level is convolved, put back where its maxima were
@@ -38,39 +38,21 @@ class UnpoolRecConv2d(nn.Module):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
-        check_options("UnpoolRecConv2d", kernel_size=kernel_size, level=level)
-        self.level = level
-        self.convs = nn.ModuleList(
-            [
-                nn.Conv2d(
-                    in_channels,
-                    in_channels,
-                    kernel_size,
-                    padding=kernel_size // 2,
-                    groups=in_channels,
-                    bias=bias,
-                    device=device,
-                    dtype=dtype,
-                )
-                for _ in range(level + 1)
-            ]
-        )
+        super().__init__(kernel_size=kernel_size, level=level)
+        options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
+        self.convs = PerLevel(depthwise(in_channels, kernel_size, **options) for _ in range(level + 1))
+
+    def lower(self, x: Tensor, waiting: List[Tensor], i: int) -> Tensor:  # noqa: UP006
+        pooled, places = F.max_pool2d_with_indices(x, [2, 2])  # places: flat indices into x
+        waiting.extend([x, places])
+        return pooled
+
+    def rise(self, y: Tensor, waiting: List[Tensor], i: int) -> Tensor:  # noqa: UP006
+        places, above = waiting.pop(), waiting.pop()
+        return above + F.max_unpool2d(y, places, [2, 2], output_size=above.shape[2:])
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, C, H, W) to (N, C, H, W)."""
         if not torch.jit.is_scripting():
             check_map("UnpoolRecConv2d", x, level=self.level, multiple=False)
-        features = [x]
-        places: list[Tensor] = []  # of the maxima: flat indices into the map above
-        for _ in range(self.level):
-            pooled, indices = F.max_pool2d_with_indices(features[-1], [2, 2])
-            features.append(pooled)
-            places.append(indices)
-        y = features.pop()
-        for index, conv in enumerate(self.convs):
-            y = conv(y)
-            if index < self.level:
-                above = features.pop()
-                y = above + F.max_unpool2d(y, places.pop(), [2, 2], output_size=above.shape[-2:])
-        return y
+        return self.recurse(x)
