@@ -47,11 +47,11 @@ class Recursion(nn.Module):
     def lower(self, x: Tensor, waiting: List[Tensor], i: int) -> Tensor:  # noqa: UP006
         """The next coarser map; step i of `level`."""
         waiting.append(x)
-        return self.down(x)
+        return self.down(x)  # type: ignore[operator]
 
     def mix(self, y: Tensor, i: int) -> Tensor:
         """What a level does to its map; i is 0 at the coarsest."""
-        return self.convs(y, i)
+        return self.convs(y, i)  # type: ignore[operator]
 
     def rise(self, y: Tensor, waiting: List[Tensor], i: int) -> Tensor:  # noqa: UP006
         """The next finer map; step i of `level`."""

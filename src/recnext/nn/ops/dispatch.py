@@ -1,7 +1,7 @@
 """The one rule which form of the recursion runs now; the modules' own convolutions are what is left."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from typing import Optional
@@ -86,7 +86,7 @@ def kernels_take(x: Tensor, down: Tensor, levels: int) -> bool:
     return SETTING == "1" or x.numel() >= _MIN_ELEMENTS or not launched_by_host(x.device)
 
 
-def choose(x: Tensor, down: nn.Module, convs: Sequence[nn.Module], *, recompute: bool) -> Optional[Form]:
+def choose(x: Tensor, down: nn.Module, convs: nn.ModuleList, *, recompute: bool) -> Optional[Form]:
     """The form that computes RecConv now, with the arguments of `recconv2d`; None for the modules themselves.
 
     - fx sees the modules, and so does what replaces them, as LoRA does;
@@ -104,7 +104,7 @@ def choose(x: Tensor, down: nn.Module, convs: Sequence[nn.Module], *, recompute:
     if isinstance(x, torch.fx.Proxy) or any(type(conv) is not nn.Conv2d for conv in (down, *convs)):
         return None
     if not _seen_through():
-        if kernels_take(x, down.weight, len(convs) - 1):
+        if kernels_take(x, down.weight, len(convs) - 1):  # type: ignore[arg-type]
             return recconv2d_cuda
         if recompute and torch.is_grad_enabled():
             return recconv2d_recompute
