@@ -1,6 +1,5 @@
 """`recnext export`: a network as files for other runtimes, with the proof that they are the same network."""
 
-import json as jsonlib
 import sys
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -18,6 +17,7 @@ from recnext.deploy.export.report import lines, table
 from recnext.deploy.export.request import check_request
 from recnext.deploy.export.spec import PRECISIONS
 from recnext.errors import RecNextError
+from recnext.text import to_json
 
 from .shared import parse_size, require_at_least
 
@@ -173,7 +173,7 @@ def _dense(checkpoint: str, *, ema: bool) -> Optional[nn.Module]:
 
 def _show(made: list[Exported], output: Path, *, json: bool) -> None:
     if json:
-        print(jsonlib.dumps([item.to_json() for item in made], indent=1, ensure_ascii=False))
+        print(to_json([item.to_json() for item in made], indent=1))
         return
     console = Console()
     console.print(table(made))

@@ -67,7 +67,8 @@ def test_the_proof_sees_wrong_outputs():
     row = compare_outputs(expected, wrong, shape=(2, 3, 32, 32), classifier=True)
     assert (row.absolute, row.relative, row.agreement) == (5.0, 0.5, 0.5)
     nothing = [np.full((2, 2), np.nan, dtype=np.float32)]
-    assert compare_outputs(expected, nothing, shape=(2,), classifier=True).relative == float("inf")
+    for before, after in ((expected, nothing), (nothing, expected), (nothing, nothing)):
+        assert compare_outputs(before, after, shape=(2,), classifier=True).relative == float("inf")
     assert compare_outputs(expected, [wrong[0][:1]], shape=(2,), classifier=True).relative == float("inf")
 
 

@@ -1,14 +1,17 @@
 """Core ML (.mlpackage): an mlprogram for iOS 16 and macOS 13 or newer."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
+from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recnext.errors import RecNextError
+from recnext.text import to_json
 
 from .coreml_evaluator import CoreMlProgram
 from .nearest import WholeFactors
@@ -70,6 +73,7 @@ class CoreMl(Target):
             stem = f"{spec.name}_palettised" if spec.compression == "palettised" else spec.stem
             path = folder / f"{stem}{self.suffix}"
             model.save(str(path))
+            _settle(path)
         return path
 
     def load(self, path: Path, *, threads: Optional[int] = None) -> FileRunner:
@@ -166,6 +170,19 @@ def half_precision() -> Any:
     import coremltools as ct
 
     return ct.transform.FP16ComputePrecision(op_selector=lambda op: op.op_type not in _SINGLE)
+
+
+def _settle(package: Path) -> None:
+    """Takes out what differs between equal packages: random identifiers, and the order of the metadata."""
+    from coremltools.models.utils import load_spec
+
+    manifest = package / "Manifest.json"
+    text = manifest.read_text(encoding="utf-8")
+    for identifier, entry in json.loads(text)["itemInfoEntries"].items():
+        text = text.replace(identifier, str(uuid5(NAMESPACE_URL, entry["path"])).upper())
+    manifest.write_text(to_json(json.loads(text), indent=4), encoding="utf-8")
+    program = next(package.rglob("*.mlmodel"))
+    program.write_bytes(load_spec(str(program)).SerializeToString(deterministic=True))
 
 
 def _drop_aliases(program: torch.export.ExportedProgram) -> None:

@@ -20,7 +20,7 @@ _PREFIX = "recnext."
 
 def is_exported(name: str) -> bool:
     """Whether a name is that of an exported file, by its suffix."""
-    return Path(name).suffix in SUFFIXES
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 class AsNetwork(nn.Module):

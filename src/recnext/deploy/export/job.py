@@ -1,6 +1,5 @@
 """One export: checked before, made beside its place, proved, and put there whole or not at all."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from torch import nn
 from recnext.deploy.optimize.network import first_line
 from recnext.deploy.optimize.trial import interleaved
 from recnext.errors import RecNextError
+from recnext.text import to_json
 
 from .network import exportable, reference_of
 from .proof import compare, norms_left, proof_shapes
@@ -89,7 +89,7 @@ def export_to(
         )
         if not exported.problem:
             report = temporary / f"{path.name}.json"
-            report.write_text(json.dumps(exported.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            report.write_text(to_json(exported.to_json(), indent=1) + "\n", encoding="utf-8")
             for item in (*made, report):
                 _move(item, folder / item.name)
     return exported

@@ -49,7 +49,7 @@ def described(network: nn.Module, **choices: Any) -> ExportSpec:
         **choices: fields of `ExportSpec`; None leaves what the network says.
 
     Raises:
-        RecNextError: the network does not run on images of that size, or returns something else.
+        RecNextError: the network does not run on images of that size, or returns something else or no numbers.
     """
     config: dict[str, Any] = dict(getattr(network, "pretrained_cfg", None) or {})
     known: dict[str, Any] = {"name": config.get("architecture") or type(network).__name__.lower()}
@@ -77,12 +77,14 @@ def _outputs(network: nn.Module, spec: ExportSpec) -> Any:
     try:
         with torch.inference_mode():
             outputs = deepcopy(network).float().cpu().eval()(example)
-        maps = plain(outputs)
+            maps = plain(outputs)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RecNextError(f"{spec.name} does not run on an image of {tuple(example.shape)}: {reason}") from error
     if not isinstance(maps, Tensor) and not (maps and all(isinstance(part, Tensor) for part in maps)):
         raise RecNextError(f"{spec.name} returns {type(outputs).__name__}; expected a tensor, or several of them")
+    if not all(part.isfinite().all() for part in ((maps,) if isinstance(maps, Tensor) else maps)):
+        raise RecNextError(f"{spec.name} gives outputs that are not numbers: its weights are NaN or too large")
     return outputs
 
 

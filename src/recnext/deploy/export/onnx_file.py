@@ -60,7 +60,7 @@ class Onnx(Target):
             proto = quantised(proto, spec, folder)
         onnx.helper.set_model_props(proto, spec.header())
         onnx.checker.check_model(proto, full_check=True)
-        path.write_bytes(proto.SerializeToString())
+        path.write_bytes(proto.SerializeToString(deterministic=True))
         return path
 
     def load(self, path: Path, *, threads: Optional[int] = None) -> FileRunner:

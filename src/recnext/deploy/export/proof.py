@@ -26,7 +26,7 @@ class Comparison:
     """Largest difference."""
     relative: float
     """Largest difference over the spread (largest less smallest value) of the original's output, the worst of all
-    outputs; infinite where shapes differ or a value is not a number."""
+    outputs; infinite where shapes differ or a value of either is not finite."""
     agreement: Optional[float]
     """Share of images with the same likeliest class; None without classes."""
 
@@ -71,10 +71,10 @@ def compare_outputs(
         return Comparison(tuple(shape), float("inf"), float("inf"), 0.0 if classifier else None)
     absolute = relative = 0.0
     for truth, value in zip(expected, actual, strict=True):
+        if not (np.isfinite(truth).all() and np.isfinite(value).all()):
+            return Comparison(tuple(shape), float("inf"), float("inf"), 0.0 if classifier else None)
         difference = float(np.abs(value.astype(np.float64) - truth).max(initial=0))
         spread = max(float(np.ptp(truth)), float(np.finfo(np.float32).tiny))
-        if not np.isfinite(difference):
-            difference = float("inf")
         absolute, relative = max(absolute, difference), max(relative, difference / spread)
     agreement = float((expected[0].argmax(1) == actual[0].argmax(1)).mean()) if classifier else None
     return Comparison(tuple(shape), absolute, relative, agreement)

@@ -63,16 +63,16 @@ class Exported:
             return f"{self.norms} BatchNorms are left"
         tolerance = TOLERANCE.get(self.precision)
         worst = max((row.relative for row in self.comparisons), default=0.0)
-        if tolerance is not None and not worst <= tolerance:
-            return f"outputs differ by {worst:.1e} of their spread, over {tolerance:.0e}"
         if worst == float("inf"):
             return "outputs are not numbers, or of other shapes"
+        if tolerance is not None and not worst <= tolerance:
+            return f"outputs differ by {worst:.1e} of their spread, over {tolerance:.0e}"
         if self.judgement is not None and self.judgement.loss > self.judgement.limit:
             return f"top-1 falls by {self.judgement.loss:.2f} points, over {self.judgement.limit:g}"
         return ""
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, ready for `json.dumps`."""
+        """Everything, ready for `recnext.text.to_json`."""
         values = asdict(self) | {"path": self.path.name, "others": [path.name for path in self.others]}
         return {**values, "passed": not self.problem, "problem": self.problem}
 

@@ -115,4 +115,4 @@ class ExportSpec:
         texts = {"model": self.name, "interpolation": self.interpolation, "precision": self.precision}
         texts["version"] = __version__
         known = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items() if value is not None}
-        return {_PREFIX + key: value for key, value in {**texts, **known}.items()}
+        return {_PREFIX + key: value for key, value in sorted({**texts, **known}.items())}

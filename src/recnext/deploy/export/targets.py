@@ -189,9 +189,9 @@ def target_of_file(path: Path) -> Target:
     Raises:
         RecNextError: none.
     """
-    if path.suffix not in _SUFFIXES:
+    if path.suffix.lower() not in _SUFFIXES:
         raise RecNextError(f"{path} is no exported network: expected a name ending in {', '.join(SUFFIXES)}")
-    return target(_SUFFIXES[path.suffix])
+    return target(_SUFFIXES[path.suffix.lower()])
 
 
 def targets(names: Sequence[str]) -> list[Target]:

@@ -86,7 +86,10 @@ def program_of(module: nn.Module, spec: ExportSpec) -> torch.export.ExportedProg
     # A 1 would be taken for a constant, and so would two sides that happen to be equal.
     example = torch.from_numpy(spec.example(2 if spec.dynamic_batch else None, size))
     with torch.no_grad():
-        return torch.export.export(module.eval(), (example,), dynamic_shapes=(shapes,) if shapes else None)
+        program = torch.export.export(module.eval(), (example,), dynamic_shapes=(shapes,) if shapes else None)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names files of this machine
+    return program
 
 
 def runner_of(module: nn.Module, threads: Optional[int]) -> FileRunner:
