@@ -19,7 +19,7 @@ from recnext.deploy.optimize import RUNTIMES
 from recnext.deploy.optimize.export import OPSET, quiet
 from recnext.deploy.optimize.steady import Steady
 from recnext.deploy.optimize.trial import WARM, Timing, timed_turns, timing
-from recnext.study.speed.machine import describe, one_line
+from recnext.study.speed.machine import describe_machine, one_line
 from recnext.study.speed.plain import plain_fusion
 from recnext.study.speed.protocol import network
 
@@ -168,7 +168,7 @@ def main() -> None:
     x = torch.randn(1, 3, options.size, options.size, generator=torch.Generator().manual_seed(0))
     steady = Steady(patience=300)
     report: dict[str, Any] = {
-        "machine": describe(x.device, options.threads),
+        "machine": describe_machine(x.device, options.threads),
         "size": options.size,
         "rounds": options.rounds,
         "bars": [],

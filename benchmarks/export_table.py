@@ -25,7 +25,7 @@ from recnext import optimize
 from recnext.deploy.export import described, export_to, target
 from recnext.deploy.optimize.steady import Steady
 from recnext.deploy.optimize.trial import WARM, timed_turns, timing
-from recnext.study.speed.machine import describe, one_line
+from recnext.study.speed.machine import describe_machine, one_line
 from recnext.study.speed.protocol import network
 
 ROOT = Path(__file__).parents[1]
@@ -135,7 +135,7 @@ def main() -> None:
     report: dict[str, Any] = {"networks": {}}
     if options.output.exists():
         report = json.loads(options.output.read_text(encoding="utf-8"))
-    report |= {"machine": describe(torch.device("cpu"), options.threads), "size": options.size}
+    report |= {"machine": describe_machine(torch.device("cpu"), options.threads), "size": options.size}
     for name in options.networks:
         rows = measure(name, options.to, size=options.size, threads=options.threads, rounds=options.rounds)
         kept = {k: row for k, row in report["networks"].get(name, {}).items() if k.split()[0] not in options.to}

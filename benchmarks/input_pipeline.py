@@ -41,7 +41,7 @@ from recnext.data import Augmentation, Batch, ImagePreparation, make_loader, pre
 from recnext.data.images import read_image
 from recnext.data.labelled import ImageFiles
 from recnext.data.sampling import TrainBatches, seed_everything
-from recnext.study.speed.machine import describe
+from recnext.study.speed.machine import describe_machine
 
 SIZE, BATCH = 224, 64
 PREPARATION = ImagePreparation(size=(SIZE, SIZE), mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD)
@@ -182,7 +182,7 @@ def main() -> None:
             for name, epoch in pipelines.items():
                 seconds[name].append(timed(epoch))
         apart, furthest = resize_difference(files)
-    machine = describe(torch.device("cpu"), 1)
+    machine = describe_machine(torch.device("cpu"), 1)
     result = {
         "machine": machine,
         "images": arguments.images,

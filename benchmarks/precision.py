@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recnext import RecConv2d
 from recnext.nn.ops import recconv2d
-from recnext.study.speed.machine import describe
+from recnext.study.speed.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results" / "precision.json"
 PAGE = Path(__file__).parents[1] / "docs" / "recconv.md"
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     rows = [measure(level, scale) for scale in SCALES for level in LEVELS]
-    report = {"machine": describe(torch.device("cpu"), torch.get_num_threads()), "rows": rows}
+    report = {"machine": describe_machine(torch.device("cpu"), torch.get_num_threads()), "rows": rows}
     options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if options.output == RESULTS and PAGE.exists():
         text = PAGE.read_text(encoding="utf-8")

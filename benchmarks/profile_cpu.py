@@ -21,7 +21,7 @@ from recnext.deploy.optimize.export import onnx_program
 from recnext.deploy.optimize.network import prepare
 from recnext.deploy.optimize.open_vino import compile_model
 from recnext.deploy.optimize.steady import Steady
-from recnext.study.speed.machine import describe
+from recnext.study.speed.machine import describe_machine
 from recnext.study.speed.protocol import network
 
 RESULTS = Path(__file__).parent / "results" / "cpu_profile.json"
@@ -102,7 +102,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     steady = Steady(patience=300)
     report: dict[str, Any] = {
-        "machine": describe(torch.device("cpu"), options.threads),
+        "machine": describe_machine(torch.device("cpu"), options.threads),
         "size": options.size,
         "networks": {
             name: profile(name, size=options.size, threads=options.threads, calls=options.calls, steady=steady)

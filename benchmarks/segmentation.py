@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import recnext
 from recnext.deploy.optimize.trial import timed_turns, timing
-from recnext.study.speed.machine import describe
+from recnext.study.speed.machine import describe_machine
 from recnext.tasks.segmentation import build
 
 FIRST = "as trained, NCHW"
@@ -67,7 +67,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     conditions = {
-        "machine": describe(torch.device("cpu"), args.threads),
+        "machine": describe_machine(torch.device("cpu"), args.threads),
         "batch": 1,
         "image_size": args.image_size,
         "dtype": "float32",

@@ -30,7 +30,7 @@ import torch
 from PIL import Image
 
 import recnext
-from recnext.study.speed.machine import describe, one_line
+from recnext.study.speed.machine import describe_machine, one_line
 
 RESULTS = Path(__file__).parent / "results"
 CLIENTS = (1, 4, 16, 32)
@@ -154,7 +154,7 @@ def measure(model: str, *, seconds: float, clients: tuple[int, ...]) -> dict[str
                     )
     print(file=sys.stderr)
     return {
-        "machine": describe(torch.device("cpu"), threads),
+        "machine": describe_machine(torch.device("cpu"), threads),
         "served": served,
         "image_bytes": sum(map(len, images)) // len(images),
         "seconds": seconds,

@@ -25,7 +25,7 @@ from recnext.data import Batch
 from recnext.deploy.optimize.steady import Steady
 from recnext.deploy.optimize.trial import timed_turns, timing
 from recnext.engine.optimization import make_optimizer
-from recnext.study.speed.machine import describe
+from recnext.study.speed.machine import describe_machine
 from recnext.tasks.classification.evaluate import preparation_of
 from recnext.tasks.classification.mixing import Mixing
 from recnext.tasks.classification.settings import TrainSettings
@@ -105,7 +105,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     conditions: dict[str, Any] = {
-        "machine": describe(torch.device("cpu"), args.threads),
+        "machine": describe_machine(torch.device("cpu"), args.threads),
         "batch": args.batch_size,
         "image_size": args.image_size,
         "dtype": "float32",

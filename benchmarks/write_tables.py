@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from recnext.checkpoints.published import published
-from recnext.study.analysis.costs import published_costs
+from recnext.study.costs import published_costs
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from recnext.cli.bench_plots import pareto
+from checkpoints.files import network
+from recnext.checkpoints import save
 from recnext.cli.main import dispatch
+from recnext.study.draw.speed import pareto
 
 ONE = ["bench", "test_recnext_m", "test_recnext_l", "--size", "64", "--quick", "--backend", "torch", "--threads", "1"]
 
@@ -77,3 +79,14 @@ def test_the_front_holds_what_nothing_beats():
 
     rows = [row("b", 2, 75), row("a", 1, 70), row("worse", 3, 74), row("c", 4, 80), row("unknown", 0.1, None)]
     assert [found.model for found in pareto(rows)] == ["a", "b", "c"]
+
+
+def test_a_run_is_measured_at_its_own_size(capsys, tmp_path):
+    model = network()
+    model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, 96, 96)}
+    path = save(model, tmp_path / "x.safetensors")
+    arguments = ["bench", str(path), "--quick", "--no-throughput", "--backend=torch", "--precision=fp32", "--json"]
+    assert dispatch(arguments) == 0
+    assert [row["size"] for row in json.loads(capsys.readouterr().out)["rows"]] == [96]
+    assert dispatch([*arguments, "--size", "64"]) == 0
+    assert [row["size"] for row in json.loads(capsys.readouterr().out)["rows"]] == [64]

@@ -63,6 +63,13 @@ def test_untrained_networks_are_named_so_and_trained_ones_not(weights, tmp_path,
     assert "untrained" not in out
 
 
+def test_a_run_is_seen_at_its_own_size(tmp_path, capsys):
+    model = network()
+    model.pretrained_cfg = {**model.pretrained_cfg, "input_size": (3, 96, 64)}
+    path = save(model, tmp_path / "x.safetensors")
+    assert "96x64, 2 draws" in run_json(capsys, "erf", path, "--count", 2)["fields"][0]["images"]
+
+
 def test_same_seed_same_field_and_images_change_it(weights, photos, capsys):
     arguments = ("erf", "--checkpoint", weights, "--size", 64)
     noise, again = (run_json(capsys, *arguments, "--count", 2)["fields"] for _ in range(2))

@@ -84,6 +84,16 @@ def test_mistakes_take_one_line(photo, tmp_path, capsys):
 
 @pytest.mark.parametrize("command", [("erf",), ("attention-profile",), ("explain", "x.png", "--checkpoint", "x.pt")])
 def test_without_matplotlib_nothing_is_begun(command, monkeypatch, capsys):
-    monkeypatch.setattr("recnext.cli.pictures.can_draw", lambda: False)
+    monkeypatch.setattr("recnext.engine.figures.can_draw", lambda: False)
     message = fails(capsys, *command)
     assert message == f"recnext {command[0]} needs matplotlib, which is not installed: pip install 'recnext[train]'"
+
+
+def test_names_with_commas_and_of_either_unicode_form(photo, tmp_path, capsys):
+    names = ["tench, Tinca tinca", "tench", "cafe\N{COMBINING ACUTE ACCENT}", "[dog]", "e", "f", "g"]
+    path = save(network(), tmp_path / "c.safetensors", class_names=names)
+    arguments = ("explain", photo, "--checkpoint", path, "--output", tmp_path, "--classes")
+    result = run_json(capsys, *arguments, "tench, Tinca tinca,café,1,[dog]")
+    assert [score["index"] for score in result["classes"]] == [0, 2, 1, 3]
+    status, out, err = run(capsys, *arguments, "[dog]")
+    assert (status, "[dog]" in out) == (0, True), err

@@ -33,7 +33,7 @@ def test_table_and_picture(capsys, tmp_path) -> None:
         (["--size=16"], "--size is 16: expected at least 32 pixels to halve 5 times"),
         (["--levels=-1"], "--levels is -1: expected an integer from 0"),
         (["--levels=8", "--size=256"], "expected 7 at most"),
-        (["--threads=0"], "integers from 1"),
+        (["--threads=0"], "--threads is 0: expected an integer from 1"),
     ],
 )
 def test_mistakes(arguments, message, capsys) -> None:

@@ -3,7 +3,7 @@ import pytest
 from cli.command import fails, run, run_json
 from golden_fill import golden
 from recnext.checkpoints.published import published
-from recnext.study.analysis.costs import count_costs, published_costs
+from recnext.study.costs import count_costs, published_costs
 
 # Multiply-adds at 224x224 counted with fvcore on the published fused networks, which leaves resizing out as we do
 # but counts norms and pooling; ours are a little fewer.
@@ -51,3 +51,8 @@ def test_pattern_and_unpublished_networks(capsys):
     assert rows[-1]["top1_base"] is None
     assert rows[-1]["image_size"] == 64
     assert "no network fits 'resnet*'" in fails(capsys, "list", "--pattern", "resnet*")
+
+
+def test_all_networks_with_rotary_embedding_among_them(capsys):
+    rows = run_json(capsys, "list", "--all", "--pattern", "*nano*rope")
+    assert [(row["name"], row["macs"] > 8e8) for row in rows] == [("mlla_nano_recattn_rope", True)]

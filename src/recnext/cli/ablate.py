@@ -1,19 +1,16 @@
 """`recnext ablate`: the published ablation of token mixers beside what is measured here."""
 
-import json as jsonlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Literal, Optional
 
-import torch
-from rich import box
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from recnext.deploy.optimize.cache import processor
-from recnext.errors import RecNextError
-from recnext.study.analysis.ablation import Ablation, AblationRow
+from recnext.screen import Screen
+from recnext.study.analysis.ablation import AblationRow, measure_ablation
+from recnext.study.speed.machine import this_processor
+
+from .shared import make_table, print_json, progress_bar, require_at_least, set_threads
 
 
 def run(
@@ -40,53 +37,37 @@ def run(
         threads: CPU threads; by default torch's.
         json: print JSON instead of a table.
     """
-    for name, value in (("batch-size", batch_size), ("rounds", rounds), ("threads", threads)):
-        if value is not None and value < 1:
-            raise RecNextError(f"--{name} is {value}: expected an integer from 1")
-    if threads is not None:
-        torch.set_num_threads(threads)
-
-    ablation = Ablation(preset, mixers=mixers, batch_size=batch_size, rounds=rounds)
-    with Progress(console=Console(stderr=True), transient=True, disable=json) as progress:
-        task = progress.add_task("building", total=ablation.steps())
-        for variant in ablation.build():
-            progress.update(task, advance=1, description=f"building {variant}")
-        for turn in ablation.time():
-            progress.update(task, advance=1, description=f"turn {turn + 1}")
-    rows = ablation.rows()
-
-    setting = (
-        f"{preset}x{preset}; ms: fused, float32, channels last, batch {batch_size}, median of {rounds} turns; "
-        f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    )
+    require_at_least(1, batch_size=batch_size, rounds=rounds)
+    set_threads(threads)
+    with progress_bar(quiet=json) as bar:
+        task = bar.add_task("")
+        rows = measure_ablation(
+            preset, mixers=mixers, batch_size=batch_size, rounds=rounds,
+            on_step=lambda what, total: bar.update(task, advance=1, total=total, description=what),
+        )  # fmt: skip
+    setting = f"{preset}x{preset}; ms: fused, float32, channels last, batch {batch_size}, median of {rounds} turns; "
+    setting += this_processor()
     if json:
-        print(jsonlib.dumps({"setting": setting, "rows": [asdict(row) for row in rows]}, indent=1))
+        print_json({"setting": setting, "rows": [asdict(row) for row in rows]})
         return 0
-    console = Console()
-    console.print(table(rows, setting))
-    console.print(
-        "To train a row by the published recipe, 120 epochs at batch 1024 (IMAGENET holds train/ and val/):\n"
-    )
+    screen = Screen()
+    screen.print(_table(rows, setting))
+    screen.print("To train a row by the published recipe, 120 epochs at batch 1024 (IMAGENET holds train/ and val/):\n")
     for row in rows:
-        console.print(row.command, soft_wrap=True, highlight=False, markup=False)
+        screen.print(row.command)
     return 0
 
 
-def table(rows: Sequence[AblationRow], setting: str) -> Table:
+def _table(rows: Sequence[AblationRow], setting: str) -> Table:
     """Published numbers beside measured ones; a parameter count that differs from the published is marked."""
-    view = Table(
+    table = make_table(
+        *("token mixer", "top-1", "img/s", "parameters", "GMACs", "ms"),
         title="Token mixers in RecNeXt-M1: published and measured",
         caption=f"top-1: ImageNet, 120 epochs; img/s: RTX 3090; both published.\n{setting}",
-        box=box.SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
     )
-    view.add_column("token mixer")
-    for heading in ("top-1", "img/s", "parameters", "GMACs", "ms"):
-        view.add_column(heading, justify="right")
     for row in rows:
         differs = row.published_parameters not in (None, row.parameters)
-        view.add_row(
+        table.add_row(
             row.variant,
             "-" if row.top1 is None else f"{row.top1:.2f}",
             "-" if row.throughput is None else str(row.throughput),
@@ -94,4 +75,4 @@ def table(rows: Sequence[AblationRow], setting: str) -> Table:
             f"{row.macs / 1e9:.3f}",
             f"{1e3 * row.seconds:.1f}",
         )
-    return view
+    return table

@@ -1,18 +1,14 @@
 """`recnext bench`: latency and throughput of networks, ours and others'."""
 
 import csv
-import json as jsonlib
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import torch
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from recnext.deploy.export.files import TimedFile, is_exported
 from recnext.deploy.optimize import BACKENDS
@@ -20,12 +16,15 @@ from recnext.deploy.optimize.steady import Steady
 from recnext.engine.devices import choose_device
 from recnext.errors import RecNextError
 from recnext.precision import parse_precision
-from recnext.study.speed.machine import describe, one_line
+from recnext.screen import Screen, bold
+from recnext.study.draw.speed import draw_pareto, draw_resolution
+from recnext.study.speed.machine import describe_machine, one_line
 from recnext.study.speed.peers import OURS, PEERS
-from recnext.study.speed.protocol import QUICK, Budget, Measurement, Subject, measure, subjects
-from recnext.study.speed.resolution import Cost, costs
+from recnext.study.speed.protocol import QUICK, SIZE, Budget, Measurement, Subject, measure, subjects
+from recnext.study.speed.resolution import ImageCost, costs
+from recnext.text import to_cell
 
-from .bench_plots import draw_pareto, draw_resolution
+from .shared import SMALLEST_IMAGE, make_table, print_json, progress_bar, require_at_least, require_parent, set_threads
 
 _IMAGES = (128, 224, 384, 512, 768, 1024)
 
@@ -35,7 +34,7 @@ def run(
     *,
     backend: str = "auto",
     precision: str = "auto",
-    size: int = 224,
+    size: Optional[int] = None,
     threads: Optional[int] = None,
     device: str = "auto",
     throughput: bool = True,
@@ -49,15 +48,15 @@ def run(
 ) -> int:
     """Measures latency at batch 1 and throughput at the best batch, all networks turn by turn.
 
-    Networks have random weights, are fused (timm's are reparameterised) and run in the form that
-    recnext.optimize gives them. docs/benchmarking.md holds the protocol.
+    Networks are fused (timm's are reparameterised) and run in the form that recnext.optimize gives them; those that
+    are only named have random weights. docs/benchmarking.md holds the protocol.
 
     Args:
-        models: timm names and exported files (.onnx, .xml, .pte, .tflite, .pt2); by default some of ours beside peers
-            of matched accuracy. Files run as they are, whatever --backend and --precision say.
+        models: timm names, run folders, weights and exported files (.onnx, .xml, .pte, .tflite, .pt2); by default some
+            of ours beside peers of matched accuracy. Exported files run as they are.
         backend: auto, torch, compile, onnxruntime, openvino, or several with commas, to measure each.
         precision: fp32, bf16, fp16, or auto, which takes bf16 where the hardware has it and it is faster.
-        size: side of the images in pixels.
+        size: side of the images in pixels; by default that of a run's training, 224 for names.
         threads: CPU threads; by default torch's.
         device: auto, cpu, cuda or cuda:N.
         throughput: look for the best batch too.
@@ -69,162 +68,119 @@ def run(
         plot: PNG to draw: published accuracy against measured latency, or cost against the image.
         trust: open .pt2 files, which can run any program on this machine.
     """
-    if size < 32:
-        raise RecNextError(f"--size is {size}: expected at least 32 pixels")
-    if seconds is not None and seconds <= 0:
-        raise RecNextError(f"--seconds is {seconds}: expected more than 0")
-    for path in (output, plot):
-        if path is not None and not path.parent.is_dir():
-            raise RecNextError(f"cannot write {path}: there is no folder {path.parent}")
-    precision = parse_precision(precision)
+    budget, backends = _check(size, seconds, quick, backend, (output, plot))
+    set_threads(threads)
     target = choose_device(device)
-    if threads is not None:
-        if threads < 1:
-            raise RecNextError(f"--threads is {threads}: expected 1 or more")
-        torch.set_num_threads(threads)
-    machine = describe(target, torch.get_num_threads())
+    machine = describe_machine(target, torch.get_num_threads())
+    if resolution:
+        rows: Any = _measure_images(target, quick)
+        table = _image_table(rows, one_line(machine))
+    else:
+        chosen = {"backends": backends, "precision": parse_precision(precision), "size": size, "threads": threads}
+        rows, steady = _measure_networks(models, target, budget, quick, throughput, trust, **chosen)
+        machine |= {"steadiness": steady.describe()} if steady else {}
+        table = _network_table(rows, one_line(machine))
+    _write(rows, machine, table, json=json, output=output)
+    if plot is not None:
+        (draw_resolution if resolution else draw_pareto)(plot, rows, one_line(machine))
+    return 0
+
+
+def _check(
+    size: Optional[int], seconds: Optional[float], quick: bool, backend: str, files: Sequence[Optional[Path]]
+) -> tuple[Budget, list[str]]:
+    """The budget, and the backends by name."""
+    require_at_least(SMALLEST_IMAGE, size=size)
+    for path in files:
+        require_parent(path)
     budget = QUICK if quick else Budget()
     if seconds is not None:
+        if seconds <= 0:
+            raise RecNextError(f"--seconds is {seconds}: expected more than 0")
         budget = Budget(10_000, seconds, budget.calls, budget.largest_batch)
-    if resolution:
-        return _resolution(target, quick, machine, json=json, output=output, plot=plot)
-
     backends = [name.strip() for name in backend.split(",") if name.strip()]
     if not backends or any(name not in ("auto", *BACKENDS) for name in backends):
         raise RecNextError(f"--backend is {backend!r}: expected auto, {', '.join(BACKENDS)}, or several with commas")
+    return budget, backends
+
+
+def _measure_networks(
+    models: Sequence[str],
+    device: torch.device,
+    budget: Budget,
+    quick: bool,
+    throughput: bool,
+    trust: bool,
+    **chosen: Any,
+) -> tuple[list[Measurement], Optional[Steady]]:
+    """The networks, the fastest first, and what watched the machine meanwhile."""
     files = [name for name in models if is_exported(name)]
-    if files and target.type != "cpu":
+    if files and device.type != "cpu":
         raise RecNextError(f"{files[0]} runs on the CPU here: add --device cpu")
     names = [name for name in models if name not in files] if models else [*OURS, *PEERS]
+    side, threads = chosen["size"] or SIZE, chosen["threads"]
     made = [
-        Subject(Path(name).name, None, TimedFile(Path(name), size=size, threads=threads, trust=trust)) for name in files
+        Subject(Path(name).name, None, TimedFile(Path(name), size=side, threads=threads, trust=trust), side)
+        for name in files
     ]
-    with _progress(json) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("")
 
         def progress(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
         if names:
-            made += subjects(
-                names,
-                backends=backends,
-                precision=precision,
-                size=size,
-                threads=threads,
-                device=target,
-                progress=progress,
-            )
-        steady = Steady() if target.type == "cpu" and not quick else None
-        rows = measure(
-            made, size=size, device=target, budget=budget, throughput=throughput, progress=progress, steady=steady
-        )
-    if steady is not None:
-        machine["steadiness"] = steady.describe()
-    rows.sort(key=lambda row: row.latency_ms)
-    _write(rows, machine, json=json, output=output, table=table(rows, one_line(machine)))
-    if plot is not None:
-        draw_pareto(plot, rows, one_line(machine))
-    return 0
+            made += subjects(names, device=device, progress=progress, **chosen)
+        steady = Steady() if device.type == "cpu" and not quick else None
+        rows = measure(made, device=device, budget=budget, throughput=throughput, progress=progress, steady=steady)
+    return sorted(rows, key=lambda row: row.latency_ms), steady
 
 
-def _resolution(
-    device: torch.device,
-    quick: bool,
-    machine: dict[str, object],
-    *,
-    json: bool,
-    output: Optional[Path],
-    plot: Optional[Path],
-) -> int:
+def _measure_images(device: torch.device, quick: bool) -> list[ImageCost]:
     images = _IMAGES[:4] if quick else _IMAGES
-    rows: list[Cost] = []
-    with _progress(json) as bar:
-        for found in bar.track(costs(images, device=device), total=len(images), description="image sizes"):
-            rows += found
-    _write(rows, machine, json=json, output=output, table=resolution_table(rows, one_line(machine)))
-    if plot is not None:
-        draw_resolution(plot, rows, one_line(machine))
-    return 0
+    with progress_bar() as bar:
+        found = bar.track(costs(images, device=device), total=len(images), description="image sizes")
+        return [row for rows in found for row in rows]
 
 
-def _progress(quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=quiet,
-    )
-
-
-def _write(
-    rows: Sequence[Measurement] | Sequence[Cost],
-    machine: dict[str, object],
-    *,
-    json: bool,
-    output: Optional[Path],
-    table: Table,
-) -> None:
+def _write(rows: Sequence[Any], machine: dict[str, Any], table: Table, *, json: bool, output: Optional[Path]) -> None:
     if json:
-        print(jsonlib.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1))
+        print_json({"machine": machine, "rows": [asdict(row) for row in rows]})
     else:
-        Console().print(table)
+        Screen().print(table)
     if output is not None:
-        with output.open("w", newline="", encoding="utf-8") as file:
+        with output.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.DictWriter(file, [field.name for field in fields(rows[0])])
             writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
-        print(f"wrote {output}", file=sys.stderr)
+            writer.writerows({key: to_cell(value) for key, value in asdict(row).items()} for row in rows)
+        Screen(stderr=True).print(f"wrote {output}")
 
 
-def table(rows: Sequence[Measurement], caption: str) -> Table:
+def _network_table(rows: Sequence[Measurement], caption: str) -> Table:
     """Networks, the fastest first; ± is half of what lies between the quartiles."""
-    drawn = Table(
-        title="Latency and throughput", caption=caption, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-    )
-    drawn.add_column("network", no_wrap=True)
-    drawn.add_column("top-1\n%", justify="right")
-    drawn.add_column("backend", no_wrap=True)
-    drawn.add_column("ms at\nbatch 1", justify="right")
-    drawn.add_column("±", justify="right", style="dim")
-    drawn.add_column("images/s", justify="right")
-    drawn.add_column("at\nbatch", justify="right", style="dim")
+    headings = ("network", "backend", "top-1\n%", "ms at\nbatch 1", "±", "images/s", "at\nbatch")
+    table = make_table(*headings, text=2, title="Latency and throughput", caption=caption)
     for row in rows:
         note = f" @{row.top1_size}" if row.top1_size not in (None, row.size) else ""
-        drawn.add_row(
-            f"[bold]{row.model}[/]" if row.model.startswith("recnext") else row.model,
-            "" if row.top1 is None else f"{row.top1:.1f}{note}",
+        table.add_row(
+            bold(row.model) if row.model.startswith("recnext") else row.model,
             f"{row.backend} {row.precision}",
+            "" if row.top1 is None else f"{row.top1:.1f}{note}",
             f"{row.latency_ms:.2f}",
-            f"{(row.high_ms - row.low_ms) / 2 / row.latency_ms:.0%}",
+            Text(f"{(row.high_ms - row.low_ms) / 2 / row.latency_ms:.0%}", "dim"),
             "" if row.images_per_second is None else f"{row.images_per_second:.0f}",
             "" if row.batch is None else str(row.batch),
         )
-    return drawn
+    return table
 
 
-def resolution_table(rows: Sequence[Cost], caption: str) -> Table:
+def _image_table(rows: Sequence[ImageCost], caption: str) -> Table:
     """Nanoseconds per pixel of the map, a column an image size, and the memory of the largest measured."""
     images = sorted({row.image for row in rows})
-    drawn = Table(
-        title="ns per pixel of the map (48 channels, 1/4 of the image)",
-        caption=caption,
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    drawn.add_column("mixer", no_wrap=True)
-    for image in images:
-        drawn.add_column(f"{image}", justify="right")
-    drawn.add_column("bytes\nper pixel", justify="right", style="dim")
+    title = "ns per pixel of the map (48 channels, 1/4 of the image)"
+    table = make_table("mixer", *map(str, images), "bytes\nper pixel", title=title, caption=caption)
     for name in dict.fromkeys(row.mixer for row in rows):
         cells = {row.image: row for row in rows if row.mixer == name}
-        drawn.add_row(
-            name,
-            *(f"{cells[image].nanoseconds_per_pixel:.0f}" if image in cells else "-" for image in images),
-            f"{cells[max(cells)].bytes_per_pixel:.0f}",
-        )
-    return drawn
+        times = (f"{cells[image].nanoseconds_per_pixel:.0f}" if image in cells else "-" for image in images)
+        table.add_row(name, *times, f"{cells[max(cells)].bytes_per_pixel:.0f}")
+    return table

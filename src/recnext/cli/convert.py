@@ -2,10 +2,9 @@
 
 from typing import Optional
 
-from rich.console import Console
-
 from recnext.checkpoints import convert
 from recnext.nn.fusion import batchnorms
+from recnext.screen import Screen
 from recnext.study.analysis.cost import count_parameters
 
 
@@ -21,10 +20,8 @@ def run(checkpoint: str, output: str, *, model: Optional[str] = None, ema: bool 
     """
     network = convert(checkpoint, output, name=model, ema=ema, fused=True if fused else None)
     config = network.pretrained_cfg
-    Console().print(
+    Screen().print(
         f"wrote {output}: {config['architecture']}, {network.num_classes} classes, "  # type: ignore[index]
-        f"{count_parameters(network):,} parameters, {'unfused' if batchnorms(network) else 'fused'}",
-        highlight=False,
-        soft_wrap=True,
+        f"{count_parameters(network):,} parameters, {'unfused' if batchnorms(network) else 'fused'}"
     )
     return 0

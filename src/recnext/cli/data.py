@@ -1,19 +1,16 @@
 """`recnext data`: checks and indexes of data sets."""
 
-import json as jsonlib
 import statistics
 from pathlib import Path
 from typing import Optional
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-
 from recnext.data.check import DataReport, check_data, list_images
 from recnext.data.tars import INDEX, write_index
 from recnext.errors import RecNextError
+from recnext.screen import Screen
+from recnext.text import read_text
 
-from .shared import require_at_least
+from .shared import make_table, print_json, progress_bar, require_at_least
 
 _SHOWN = 10  # lines of each kind, without --json
 
@@ -32,27 +29,19 @@ def check(data: str, few: int = 10, workers: Optional[int] = None, json: bool = 
     require_at_least(0, few=few)
     require_at_least(1, workers=workers)
     listing = list_images(data)
-    console = Console(stderr=json)
-    with Progress(
-        TextColumn("reading"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
-        bar = progress.add_task("", total=len(listing.files))
+    with progress_bar() as bar:
+        task = bar.add_task("reading", total=len(listing.files))
         report = check_data(
             listing,
             source=data,
             few=few,
             workers=workers,
-            on_file=lambda: progress.advance(bar),
+            on_file=lambda: bar.advance(task),
         )
     if json:
-        print(jsonlib.dumps(report.to_dict(), indent=1, ensure_ascii=False))
+        print_json(report.to_dict())
     else:
-        _print(report, console, few)
+        _print(report, few)
     return int(report.has_errors)
 
 
@@ -69,29 +58,29 @@ def index(folder: Path, class_names: Optional[Path] = None) -> int:
     if class_names is not None:
         if not class_names.is_file():
             raise RecNextError(f"there is no file {class_names}: expected a class name a line")
-        names = tuple(class_names.read_text(encoding="utf-8").splitlines())
-    with Console(stderr=True).status("reading shards"):
+        names = tuple(read_text(class_names).splitlines())
+    screen = Screen()
+    with Screen(stderr=True).status("reading shards"):
         splits = write_index(folder, class_names=names)
     for name, (shards, images) in splits.items():
-        print(f"{name}: {images} images in {shards} shard{'s' * (shards > 1)}")
-    print(f"written {folder / INDEX}")
+        screen.print(f"{name}: {images} images in {shards} shard{'s' * (shards > 1)}")
+    screen.print(f"written {folder / INDEX}")
     return 0
 
 
 run = {"check": check, "index": index}
 
 
-def _print(report: DataReport, console: Console, few: int) -> None:
-    table = Table("split", "images", "classes", "smallest", "median", "largest", title=report.source)
+def _print(report: DataReport, few: int) -> None:
+    table = make_table("split", "images", "classes", "smallest", "median", "largest", title=report.source)
     for split, classes in report.class_sizes.items():
         counts = sorted(classes.values())
-        middle = f"{statistics.median(counts):g}"
-        table.add_row(
-            split or "all", str(sum(counts)), str(len(counts)), str(counts[0]), middle, str(counts[-1])
-        )  # fmt: skip
-    console.print(table)
+        numbers = (sum(counts), len(counts), counts[0], statistics.median(counts), counts[-1])
+        table.add_row(split or "all", *(f"{number:.12g}" for number in numbers))
+    screen = Screen()
+    screen.print(table)
     for message in report.mistakes:
-        console.print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)
+        screen.print(f"error: {message}")
     for what, lines in (
         ("error: cannot be read", [f"{file}: {reason}" for file, reason in report.unreadable]),
         ("error: the same image in two splits", [" = ".join(group) for group in report.across]),
@@ -104,10 +93,10 @@ def _print(report: DataReport, console: Console, few: int) -> None:
         ("links that lead back to a folder above, left out", report.survey.loops),
     ):
         if lines:
-            console.print(f"{what} ({len(lines)})", markup=False, highlight=False)
+            screen.print(f"{what} ({len(lines)})")
             for line in lines[:_SHOWN]:
-                console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+                screen.print(f"  {line}")
             if len(lines) > _SHOWN:
-                console.print(f"  and {len(lines) - _SHOWN} more: --json names all")
+                screen.print(f"  and {len(lines) - _SHOWN} more: --json names all")
     if not report.has_errors:
-        console.print("no errors")
+        screen.print("no errors")

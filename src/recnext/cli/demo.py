@@ -3,9 +3,9 @@
 import time
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from recnext.screen import Screen, bold
 from recnext.study.demo.classification import DemoResult, run_demo
 
 
@@ -16,16 +16,14 @@ def run(output: str = "runs/demo", epochs: int = 8) -> int:
         output: folder for the run and its pictures; an earlier demo in it is replaced.
         epochs: of training.
     """
-    console = Console()
+    console = Screen()
     started = time.perf_counter()
     folder = Path(output)
     result = run_demo(folder, epochs=epochs, console=console)
     console.print(_table(result, folder, time.perf_counter() - started))
-    console.print(
-        f"Next, with {folder}/data or your own DATA/train/CLASS/*, DATA/val/CLASS/*:\n", soft_wrap=True, highlight=False
-    )
+    console.print(f"Next, with {folder}/data or your own DATA/train/CLASS/*, DATA/val/CLASS/*:\n")
     for command in next_commands(folder):
-        console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"  {command}")
     return 0
 
 
@@ -43,7 +41,7 @@ def _table(result: DemoResult, folder: Path, seconds: float) -> Table:
     table = Table(title="RecNeXt on handwritten digits", show_header=False, title_justify="left")
     before, after = result.parameters
     slow, fast = result.milliseconds
-    table.add_row("held-out accuracy", f"[bold]{result.accuracy.top1:.2f} %[/] of {result.accuracy.images} images")
+    table.add_row("held-out accuracy", bold(f"{result.accuracy.top1:.2f} %") + f" of {result.accuracy.images} images")
     table.add_row(
         "after folding", f"{result.fused_accuracy.top1:.2f} %, logits differ by {result.fusion_difference:.0e}"
     )

@@ -1,48 +1,23 @@
 """`recnext explain`: where a network looks in an image, and what each level of its recursion adds."""
 
-import json as jsonlib
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
+from unicodedata import normalize
 
 import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 from recnext.checkpoints import load
-from recnext.data import normalise
-from recnext.data.images import Unreadable
 from recnext.engine.devices import choose_device
+from recnext.engine.figures import require_drawing
 from recnext.errors import RecNextError
-from recnext.study.analysis.levels import Decomposition, decompose_network, radial_power, recursive_mixers
-from recnext.tasks.classification.activation_maps import class_activation_maps, default_stage
-from recnext.tasks.classification.evaluate import preparation_of
-from recnext.tasks.classification.predict import ClassScore, classify
+from recnext.screen import Screen
+from recnext.study.analysis.explanation import Explanation, Levels, explain, percent
+from recnext.study.draw.levels import draw_classes, draw_levels
+from recnext.tasks.classification.predict import ClassScore
 
-from .explain_plots import draw_classes, draw_levels, percent
-from .pictures import open_named, require_drawing, resize_network
-from .shared import SMALLEST_IMAGE, progress_bar, require_at_least
-
-
-@dataclass(frozen=True, kw_only=True)
-class Levels:
-    """One recursive mixer taken apart, and what levels add in all of them.
-
-    Attributes:
-        block: name of that mixer.
-        parts: its terms.
-        shares: by level, for every mixer of the network in order.
-        spectra: frequencies (cycles per position) and power of every term, finest level first, then the output.
-    """
-
-    block: str
-    parts: Decomposition
-    shares: dict[str, list[float]]
-    spectra: list[tuple[Tensor, Tensor]]
+from .shared import SMALLEST_IMAGE, make_table, print_json, require_at_least, require_folder
 
 
 def run(
@@ -64,9 +39,9 @@ def run(
 ) -> int:
     """Draws where a network looks for its likeliest classes, and what each level of a recursive block adds.
 
-    grad_cam.png: Grad-CAM over the image, a panel for each class. levels.png: a RecConv or RecAttn block taken
-    apart into terms that add up to its output: the feature of each level, what it adds at full size, the
-    radially averaged power of that, and the share of each level in every block of the network.
+    grad_cam.png: Grad-CAM over the image, a panel for each class. levels.png: a RecConv or RecAttn block as terms
+    that add up to its output: the feature of each level, what it adds at full size, the radially averaged power of
+    that, and the share of each level in every block of the network.
 
     Args:
         image: file or http(s) address.
@@ -84,118 +59,82 @@ def run(
         output: folder for the pictures.
         json: print JSON instead of tables.
     """
+    require_drawing("recnext explain")
+    require_at_least(1, topk=topk)
+    require_at_least(0, channel=channel)
+    require_at_least(SMALLEST_IMAGE, image_size=image_size)
+    require_folder(output)
+    network = _load(model, checkpoint=checkpoint, pretrained=pretrained, ema=ema, device=device)
+    found = explain(
+        network, image, choose=lambda scores: scores[:topk] if classes is None else _named(scores, classes),
+        image_size=image_size, stage=stage, block=block, channel=channel, device=choose_device(device),
+    )  # fmt: skip
+    drawn = _draw(found, output, image.rstrip("/").rpartition("/")[2])
+    if json:
+        print_json(_report(image, found))
+    else:
+        _print(found, type(network).__name__)
+    Screen(stderr=True).print(f"drew {drawn}")
+    return 0
+
+
+def _load(model: Optional[str], *, checkpoint: Optional[str], pretrained: bool, ema: bool, device: str) -> Any:
     if checkpoint is None and not pretrained:
         raise RecNextError(
             "no weights are given, and random ones explain nothing: add --checkpoint FILE, or --model NAME --pretrained"
         )
-    require_at_least(1, topk=topk)
-    require_drawing("recnext explain")
-    require_at_least(0, channel=channel)
-    require_at_least(SMALLEST_IMAGE, image_size=image_size)
-    if output.exists() and not output.is_dir():
-        raise RecNextError(f"{output} is a file: --output expects a folder")
-    target = choose_device(device)
-    network = load(model, checkpoint=checkpoint, pretrained=pretrained, ema=ema, device=target)
-    preparation = preparation_of(network, image_size=image_size)
-    resize_network(network, preparation.size)
-    scores = _scores(network, image, preparation.size)
-    chosen = scores[:topk] if classes is None else _named(scores, classes)
-    pixels = preparation.evaluation_transform()(open_named(image))
-    x = normalise(pixels[None], mean=preparation.mean, std=preparation.std, device=target)
-
-    with progress_bar() as bar:
-        task = bar.add_task("Grad-CAM", total=2)
-        where = default_stage(network, x) if stage is None else stage
-        heat = class_activation_maps(network, x, [score.index for score in chosen], stage=where)
-        bar.update(task, advance=1, description="levels")
-        levels = _levels(network, x, block=block, channel=channel)
-        bar.advance(task)
-
-    name = image.rstrip("/").rpartition("/")[2]
-    output.mkdir(parents=True, exist_ok=True)
-    draw_classes(output / "grad_cam.png", pixels, heat, chosen, f"{name}, Grad-CAM of stage {where}")
-    if levels is not None:
-        shown = _busiest(levels.parts) if channel is None else channel
-        draw_levels(output / "levels.png", levels, channel=shown, caption=f"{name}, {levels.block}, channel {shown}")
-    if json:
-        print(jsonlib.dumps(_report(image, chosen, heat, where, levels), indent=1, ensure_ascii=False))
-    else:
-        _print(chosen, heat, levels, network)
-    print(f"drew {output / 'grad_cam.png'}{' and levels.png' if levels is not None else ''}", file=sys.stderr)
-    return 0
-
-
-def _scores(network: nn.Module, image: str, size: tuple[int, int]) -> tuple[ClassScore, ...]:
-    """Every class of the network, the likeliest first."""
-    classes = int(getattr(network, "num_classes", 0) or 0)
-    result = next(iter(classify(network, [image], topk=max(classes, 1), image_size=size, workers=1)))
-    if isinstance(result, Unreadable):
-        raise RecNextError(f"cannot read {image}: {result.reason}")
-    return result.classes
+    return load(model, checkpoint=checkpoint, pretrained=pretrained, ema=ema, device=choose_device(device))
 
 
 def _named(scores: Sequence[ClassScore], wanted: str) -> list[ClassScore]:
-    """The classes of a list with commas, by name or by index."""
+    """The classes of a list with commas, by name or by index; a name may have commas itself."""
+    known = {normalize("NFC", score.name): score for score in scores} | {str(score.index): score for score in scores}
+    parts = [part.strip() for part in normalize("NFC", wanted).split(",")]
     found = []
-    for text in (part.strip() for part in wanted.split(",")):
-        score = next((one for one in scores if text in (one.name, str(one.index))), None)
-        if score is None:
-            raise RecNextError(f"no class is called {text!r}: expected a name, or an index below {len(scores)}")
-        found.append(score)
+    while parts:
+        taken = next((n for n in range(len(parts), 0, -1) if ", ".join(parts[:n]) in known), None)
+        if taken is None:
+            raise RecNextError(f"no class is called {parts[0]!r}: expected a name, or an index below {len(scores)}")
+        found.append(known[", ".join(parts[:taken])])
+        del parts[:taken]
     return found
 
 
-def _levels(network: nn.Module, x: Tensor, *, block: Optional[str], channel: Optional[int]) -> Optional[Levels]:
-    if block is None and channel is None and not recursive_mixers(network):
-        return None
-    shares, name, parts = decompose_network(network, x, block=block)
-    count = parts.output.shape[1]
-    if channel is not None and channel >= count:
-        raise RecNextError(f"--channel is {channel}: {name} has {count} channels, counted from 0")
-    terms = [level.added for level in parts.levels] + [parts.output]
-    return Levels(block=name, parts=parts, shares=shares, spectra=[radial_power(term) for term in terms])
+def _draw(found: Explanation, folder: Path, name: str) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    draw_classes(folder / "grad_cam.png", found, f"{name}, Grad-CAM of stage {found.stage}")
+    if found.levels is None:
+        return str(folder / "grad_cam.png")
+    text = f"{name}, {found.levels.block}, channel {found.levels.channel}"
+    draw_levels(folder / "levels.png", found.levels, text)
+    return f"{folder / 'grad_cam.png'} and levels.png"
 
 
-def _busiest(parts: Decomposition) -> int:
-    """The channel whose output varies most over positions."""
-    return int((parts.output - parts.constant)[0].flatten(1).var(1).argmax())
-
-
-def _report(
-    image: str, chosen: Sequence[ClassScore], heat: Tensor, stage: int, levels: Optional[Levels]
-) -> dict[str, Any]:
-    report: dict[str, Any] = {
+def _report(image: str, found: Explanation) -> dict[str, Any]:
+    levels = found.levels
+    return {
         "image": image,
-        "grad_cam_stage": stage,
+        "grad_cam_stage": found.stage,
         "classes": [
-            {
-                "index": score.index,
-                "name": score.name,
-                "probability": score.probability,
-                "strongest": _peak(one),
-            }
-            for score, one in zip(chosen, heat, strict=True)
+            {"index": score.index, "name": score.name, "probability": score.probability, "strongest": _peak(one)}
+            for score, one in zip(found.classes, found.heat, strict=True)
         ],
-        "levels": None,
+        "levels": None if levels is None else {"block": levels.block, "terms": _terms(levels), "shares": levels.shares},
     }
-    if levels is not None:
-        report["levels"] = {
-            "block": levels.block,
-            "terms": [
-                {
-                    "level": part.level,
-                    "feature": list(part.feature.shape[1:]),
-                    "share": share,
-                    "frequencies": frequencies.tolist(),
-                    "power": power.tolist(),
-                }
-                for part, share, (frequencies, power) in zip(
-                    levels.parts.levels, levels.parts.shares(), levels.spectra, strict=False
-                )
-            ],
-            "shares": levels.shares,
+
+
+def _terms(levels: Levels) -> list[dict[str, Any]]:
+    *spectra, _ = levels.spectra
+    return [
+        {
+            "level": part.level,
+            "feature": list(part.feature.shape[1:]),
+            "share": share,
+            "frequencies": frequencies.tolist(),
+            "power": power.tolist(),
         }
-    return report
+        for part, share, (frequencies, power) in zip(levels.parts.levels, levels.parts.shares(), spectra, strict=True)
+    ]
 
 
 def _peak(heat: Tensor) -> Optional[list[int]]:
@@ -205,27 +144,23 @@ def _peak(heat: Tensor) -> Optional[list[int]]:
     return [int(place) for place in torch.unravel_index(heat.argmax(), heat.shape)]
 
 
-def _print(chosen: Sequence[ClassScore], heat: Tensor, levels: Optional[Levels], network: nn.Module) -> None:
-    console = Console()
-    rows = Table(box=box.SIMPLE_HEAD, title="Where the network looks", pad_edge=False)
-    for heading in ("class", "probability", "strongest at"):
-        rows.add_column(heading, justify="left" if heading == "class" else "right")
-    for score, one in zip(chosen, heat, strict=True):
+def _print(found: Explanation, network: str) -> None:
+    table = make_table("class", "probability", "strongest at", title="Where the network looks")
+    for score, one in zip(found.classes, found.heat, strict=True):
         peak = _peak(one)
         place = "nowhere" if peak is None else f"row {peak[0]}, column {peak[1]}"
-        rows.add_row(score.name, f"{score.probability:.1%}", place)
-    console.print(rows)
-    if levels is None:
-        console.print(f"{type(network).__name__} has no recursive token mixer (RecConv, RecAttn): no levels to show")
+        table.add_row(score.name, f"{score.probability:.1%}", place)
+    screen = Screen()
+    screen.print(table)
+    if found.levels is None:
+        screen.print(f"{network} has no recursive token mixer (RecConv, RecAttn): no levels to show")
         return
-    rows = Table(box=box.SIMPLE_HEAD, title=f"What each level of {levels.block} adds", pad_edge=False)
-    for heading in ("level", "feature", "share of the variance", "mean frequency"):
-        rows.add_column(heading, justify="right")
-    for part, share, (frequencies, power) in zip(
-        levels.parts.levels, levels.parts.shares(), levels.spectra, strict=False
-    ):
-        total = float(power.sum())
-        mean = f"{float((frequencies * power).sum()) / total:.3f}" if total > 0 else "-"
-        rows.add_row(str(part.level), "x".join(map(str, part.feature.shape[1:])), percent(share), mean)
-    rows.caption = "mean frequency: of the term, weighed by power, in cycles per position"
-    console.print(rows)
+    headings = ("level", "feature", "share of the variance", "mean frequency")
+    table = make_table(*headings, text=0, title=f"What each level of {found.levels.block} adds")
+    table.caption = "mean frequency: of the term, weighed by power, in cycles per position"
+    for term in _terms(found.levels):
+        total = sum(term["power"])
+        weighed = sum(f * p for f, p in zip(term["frequencies"], term["power"], strict=True))
+        mean = f"{weighed / total:.3f}" if total > 0 else "-"
+        table.add_row(str(term["level"]), "x".join(map(str, term["feature"])), percent(term["share"]), mean)
+    screen.print(table)

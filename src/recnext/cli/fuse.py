@@ -2,20 +2,16 @@
 
 from typing import Optional
 
-import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor, nn
-
 from recnext.checkpoints import save
 from recnext.checkpoints.loading import build, check_name
 from recnext.checkpoints.reading import read_weights
 from recnext.checkpoints.saving import checked_output
 from recnext.nn.fusion import batchnorms, fuse
+from recnext.screen import Screen
 from recnext.study.analysis.cost import count_parameters
+from recnext.study.analysis.fusion_proof import find_problem, relative_difference
 
-TOLERANCE = 1e-4  # largest difference of the outputs over their spread
+from .shared import make_table
 
 
 def run(checkpoint: str, output: str, *, model: Optional[str] = None, ema: bool = False) -> int:
@@ -36,40 +32,16 @@ def run(checkpoint: str, output: str, *, model: Optional[str] = None, ema: bool 
     network = build(model, weights)
     fused = fuse(network)
     difference = relative_difference(network, fused)
-    problem = _problem(fused, difference)
-
-    table = Table(box=box.SIMPLE)
-    for title in ("", "before", "after"):
-        table.add_column(title, justify="right" if title else "left")
+    table = make_table("", "before", "after")
     table.add_row("parameters", *(f"{count_parameters(part):,}" for part in (network, fused)))
     table.add_row("BatchNorms", *(str(len(batchnorms(part))) for part in (network, fused)))
     table.add_row("largest relative difference", "", f"{difference:.1e}")
-    console = Console()
-    console.print(table)
+    screen = Screen()
+    screen.print(table)
+    problem = find_problem(fused, difference)
     if problem:
-        Console(stderr=True).print(
-            f"recnext: error: {problem}: nothing written", highlight=False, markup=False, soft_wrap=True
-        )
+        Screen(stderr=True).print(f"recnext: error: {problem}: nothing written")
         return 1
     save(fused, path, epoch=weights.metadata.epoch if weights.metadata else None)
-    console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    screen.print(f"wrote {path}")
     return 0
-
-
-def _problem(fused: nn.Module, difference: float) -> str:
-    """Why the fused network must not be written; empty when it may."""
-    left = batchnorms(fused)
-    if left:
-        name = fused.pretrained_cfg["architecture"]  # type: ignore[index]
-        return f"{len(left)} BatchNorms of {name} cannot be folded, {left[0]} the first"
-    return "" if difference <= TOLERANCE else f"the fused network differs by {difference:.1e}, over {TOLERANCE:.0e}"
-
-
-@torch.inference_mode()
-def relative_difference(network: nn.Module, fused: nn.Module) -> float:
-    """The largest difference of two networks' outputs on noise, over the spread of the first one's."""
-    size = network.pretrained_cfg["input_size"]  # type: ignore[index]
-    images = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))  # type: ignore[misc]
-    expected, actual = network.eval()(images), fused(images)
-    spread: Tensor = expected.max() - expected.min()
-    return float((actual - expected).abs().max() / spread.clamp_min(torch.finfo(spread.dtype).tiny))

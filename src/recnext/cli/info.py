@@ -1,25 +1,16 @@
 """`recnext info`: one network, stage by stage."""
 
-import json as jsonlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
 import timm
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from torch import nn
 
 from recnext.checkpoints import load
-from recnext.checkpoints.architecture import read_architecture
 from recnext.checkpoints.loading import check_name
-from recnext.checkpoints.published import published
-from recnext.nn.fusion import fuse
-from recnext.study.analysis.cost import count_parameters
-from recnext.study.analysis.stages import read_stages
+from recnext.screen import Screen
+from recnext.study.analysis.stages import network_facts
 
-from .shared import parse_size
+from .shared import make_table, parse_size, print_json
 
 
 def run(model: str, *, size: Optional[str] = None, checkpoint: Optional[str] = None, json: bool = False) -> int:
@@ -39,53 +30,19 @@ def run(model: str, *, size: Optional[str] = None, checkpoint: Optional[str] = N
         check_name(model)
         network = timm.create_model(model, device="meta")
     height, width = parse_size(size) if size else network.pretrained_cfg["input_size"][1:]  # type: ignore[index]
-    report = describe(network, (height, width))
+    facts = network_facts(network, (height, width))
     if json:
-        print(jsonlib.dumps(report, indent=1, default=list))
+        print_json(facts, default=list)
     else:
-        _print(report)
+        _print(facts)
     return 0
 
 
-def describe(network: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
-    """All that is shown of a network, as ``--json`` prints it."""
-    config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-    fused = fuse(network)
-    stages = read_stages(fused, size)
-    own = read_stages(network, size)
-    name = config["architecture"]
-    return {
-        "name": name,
-        "image_size": list(size),
-        "parameters": count_parameters(network),
-        "fused_parameters": count_parameters(fused),
-        "macs": sum(stage.macs for stage in stages),
-        "num_classes": network.num_classes,
-        "class_names": config.get("label_names"),
-        "preparation": {key: config.get(key) for key in ("mean", "std", "crop_pct", "interpolation")},
-        "license": config.get("license"),
-        "published": _published(network, name),
-        "stages": [
-            {**asdict(stage), "parameters": unfused.parameters, "fused_parameters": stage.parameters}
-            for stage, unfused in zip(stages, own, strict=True)
-        ],
-    }
-
-
-def _published(network: nn.Module, name: str) -> dict[str, Any]:
-    """The published results, where the network is the published one and not a narrower one, or for other classes."""
-    found = read_architecture(network.state_dict())
-    known = found is not None and (found.name, found.num_classes) == (name, 1000)
-    return published()["classification"].get(name, {}) if known else {}
-
-
-def _print(report: dict[str, Any]) -> None:
-    height, width = report["image_size"]
-    table = Table(box=box.SIMPLE, title=f"{report['name']} at {height}x{width}", title_justify="left")
-    table.add_column("part")
-    for title in ("output", "params", "fused", "MACs M", "receptive field"):
-        table.add_column(title, justify="right")
-    for stage in report["stages"]:
+def _print(facts: dict[str, Any]) -> None:
+    height, width = facts["image_size"]
+    headings = ("part", "output", "params", "fused", "MACs M", "receptive field")
+    table = make_table(*headings, title=f"{facts['name']} at {height}x{width}")
+    for stage in facts["stages"]:
         field = stage["receptive_field"]
         spatial = len(stage["shape"]) == 3
         table.add_row(
@@ -97,16 +54,14 @@ def _print(report: dict[str, Any]) -> None:
             ("whole image" if field is None else f"{field} px") if spatial else "",
         )
     table.add_section()
-    table.add_row(
-        "all", "", f"{report['parameters']:,}", f"{report['fused_parameters']:,}", f"{report['macs'] / 1e6:.1f}", ""
-    )
-    console = Console()
-    console.print(table)
-    result = report["published"]
+    totals = (f"{facts['parameters']:,}", f"{facts['fused_parameters']:,}", f"{facts['macs'] / 1e6:.1f}")
+    table.add_row("all", "", *totals, "")
+    screen = Screen()
+    screen.print(table)
+    result = facts["published"]
     if result:
-        console.print(
+        screen.print(
             f"published ImageNet-1k top-1: {result['top1_base']} (base), {result['top1_distilled']} (distilled); "
-            f"licence {report['license']}",
-            highlight=False,
+            f"licence {facts['license']}"
         )
-    console.print("MACs: convolutions and matrix products of the fused network.", highlight=False)
+    screen.print("MACs: convolutions and matrix products of the fused network.")

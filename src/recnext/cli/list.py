@@ -1,18 +1,15 @@
 """`recnext list`: the networks, what they cost and how good they are."""
 
-import json as jsonlib
 from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import Any, Optional
 
-from rich import box
-from rich.progress import track
-from rich.table import Table
-
 from recnext.checkpoints.published import published
 from recnext.errors import RecNextError
 from recnext.screen import Screen
-from recnext.study.analysis.costs import IMAGE_SIZE, count_costs, published_costs
+from recnext.study.costs import IMAGE_SIZE, count_costs, published_costs
+
+from .shared import make_table, print_json, progress_bar
 
 _FAMILIES = ("recnext_*", "mlla_*", "test_recnext_*")
 
@@ -25,20 +22,18 @@ def run(*, pattern: Optional[str] = None, all: bool = False, json: bool = False)
         all: also the networks without published weights (MLLA, and tiny ones for tests).
         json: print JSON.
     """
-    rows = published_rows()
+    rows = [row for row in published_rows() if fnmatchcase(row["name"], pattern or "*")]
     if all:
         import_module("recnext.nn.models")  # registers the networks with timm
-        others = [name for name in other_names({row["name"] for row in rows}) if fnmatchcase(name, pattern or "*")]
-        console = Screen(stderr=True)
-        rows += [_counted(name) for name in track(others, "counting", console=console, transient=True)]
-    if pattern is not None:
-        rows = [row for row in rows if fnmatchcase(row["name"], pattern)]
-        if not rows:
-            raise RecNextError(f"no network fits {pattern!r}: 'recnext list --all' shows every one")
+        others = [name for name in other_names(set(published_costs())) if fnmatchcase(name, pattern or "*")]
+        with progress_bar() as bar:
+            rows += [_counted(name) for name in bar.track(others, description="counting")]
+    if not rows:
+        raise RecNextError(f"no network fits {pattern!r}: 'recnext list --all' shows every one")
     if json:
-        print(jsonlib.dumps(rows, indent=1))
+        print_json(rows)
     else:
-        Screen().print(table(rows))
+        _print(rows)
     return 0
 
 
@@ -52,25 +47,24 @@ def other_names(known: set[str]) -> list[str]:
 def published_rows() -> list[dict[str, Any]]:
     """The published networks, one mapping each, as ``--json`` prints them."""
     costs, results = published_costs(), published()["classification"]
-    return [
-        {
-            "name": name,
-            **costs[name],
-            "top1_base": result.get("top1_base"),
-            "top1_distilled": result.get("top1_distilled"),
-            "image_size": IMAGE_SIZE,
-        }
-        for name, result in results.items()
-    ]
+    return [_row(name, costs[name], IMAGE_SIZE, **result) for name, result in results.items()]
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """The rows as people read them."""
-    caption = "MACs of the fused network; base, dist: published top-1, plain and distilled"
-    table = Table(box=box.SIMPLE, pad_edge=False, caption=caption)
-    table.add_column("network", no_wrap=True)
-    for title in ("params M", "fused M", "GMACs", "image", "base", "dist"):
-        table.add_column(title, justify="right", no_wrap=True)
+def _counted(name: str) -> dict[str, Any]:
+    import timm
+
+    size = timm.get_pretrained_cfg(name).input_size[-1]
+    return _row(name, count_costs(name, size=size), size)
+
+
+def _row(name: str, costs: dict[str, int], size: int, **published: Any) -> dict[str, Any]:
+    accuracies = {key: published.get(key) for key in ("top1_base", "top1_distilled")}
+    return {"name": name, **costs, **accuracies, "image_size": size}
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    headings = ("network", "params M", "fused M", "GMACs", "image", "base", "dist")
+    table = make_table(*headings, caption="MACs of the fused network; base, dist: published top-1, plain and distilled")
     for row in rows:
         accuracies = (row["top1_base"], row["top1_distilled"])
         table.add_row(
@@ -81,13 +75,4 @@ def table(rows: list[dict[str, Any]]) -> Table:
             str(row["image_size"]),
             *("-" if accuracy is None else f"{accuracy:.1f}" for accuracy in accuracies),
         )
-    return table
-
-
-def _counted(name: str) -> dict[str, Any]:
-    import timm
-
-    config = timm.get_pretrained_cfg(name)
-    size = config.input_size[-1]
-    costs = count_costs(name, size=size)
-    return {"name": name, **costs, "top1_base": None, "top1_distilled": None, "image_size": size}
+    Screen().print(table)

@@ -1,13 +1,10 @@
 """`recnext plot`."""
 
-import json as jsonlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
-from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from recnext.checkpoints.published import published as published_results
@@ -15,7 +12,10 @@ from recnext.engine.curves import draw_overlay
 from recnext.engine.job import EMA, Metric
 from recnext.engine.run_folder import Record, RunFolder, read_records
 from recnext.errors import RecNextError
+from recnext.screen import Screen
 from recnext.tasks import job_of_run
+
+from .shared import make_table, print_json, require_parent
 
 _SUFFIXES = (".png", ".pdf", ".svg")
 _KINDS = {"top1_base": "published", "top1_distilled": "published, distilled"}
@@ -40,6 +40,7 @@ def run(
     """
     if output.suffix not in _SUFFIXES:
         raise RecNextError(f"--output is {output}: expected a name ending in {', '.join(_SUFFIXES)}")
+    require_parent(output)
     records = {_name(run, runs): read_records(Path(run)) for run in runs}
     measure = _metric(runs[0], metric, records[_name(runs[0], runs)])
     metric = measure.key
@@ -51,13 +52,13 @@ def run(
     draw_overlay(output, records, metric=metric, published=lines)
     rows = [_row(name, each, measure) for name, each in records.items()]
     if json:
-        print(jsonlib.dumps({"metric": metric, "runs": rows, "published": lines, "picture": str(output)}, indent=1))
+        print_json({"metric": metric, "runs": rows, "published": lines, "picture": str(output)})
         return 0
-    console = Console()
-    console.print(_table(rows, metric))
+    screen = Screen()
+    screen.print(_table(rows, metric))
     for name, value in lines.items():
-        console.print(f"{name}: {value}", highlight=False)
-    console.print(f"curves: {output}", highlight=False, soft_wrap=True)
+        screen.print(f"{name}: {value}")
+    screen.print(f"curves: {output}")
     return 0
 
 
@@ -103,14 +104,10 @@ def _row(name: str, records: Sequence[dict[str, Any]], measure: Metric) -> dict[
 
 
 def _table(rows: Sequence[dict[str, Any]], metric: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in ("run", "epochs", "steps", f"best {metric}", "in epoch", "last", "train loss", "img/s"):
-        table.add_column(title, justify="left" if title == "run" else "right", overflow="fold")
+    table = make_table("run", "epochs", "steps", f"best {metric}", "in epoch", "last", "train loss", "img/s")
     for row in rows:
-        numbers = (f"{row[key]:.2f}" for key in ("best", "last"))
-        best, last = numbers
         table.add_row(
-            *(row["run"], str(row["epochs"]), str(row["steps"]), best, str(row["best_epoch"]), last),
-            *(f"{row['train_loss']:.4f}", f"{row['images_per_second']:.0f}"),
+            *(row["run"], str(row["epochs"]), str(row["steps"]), f"{row['best']:.2f}", str(row["best_epoch"])),
+            *(f"{row['last']:.2f}", f"{row['train_loss']:.4f}", f"{row['images_per_second']:.0f}"),
         )
     return table

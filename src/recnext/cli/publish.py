@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Optional
 
-from rich.console import Console
-
 from recnext.checkpoints.publishing import publish
 from recnext.checkpoints.publishing import push as upload
+from recnext.screen import Screen
 
 
 def run(
@@ -29,11 +28,11 @@ def run(
         private: a new repository is private.
     """
     files = publish(source, output, name=model, repository=push, license=license)
-    console = Console()
+    screen = Screen()
     for path in files:
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+        screen.print(str(path))
     if push is not None:
-        with Console(stderr=True).status(f"uploading to {push}"):
+        with Screen(stderr=True).status(f"uploading to {push}"):
             address = upload(output, repository=push, private=private)
-        console.print(f"pushed to {address}", markup=False, highlight=False, soft_wrap=True)
+        screen.print(f"pushed to {address}")
     return 0

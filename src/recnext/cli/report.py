@@ -1,18 +1,14 @@
 """`recnext report`."""
 
-import sys
 from pathlib import Path
 from typing import Optional
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from recnext.checkpoints.atomic import write_atomically
 from recnext.engine.devices import choose_device
-from recnext.errors import RecNextError
+from recnext.screen import Screen
 from recnext.study.report import build_report
 
-from .shared import require_at_least
+from .shared import progress_bar, require_at_least, require_parent
 
 
 def run(
@@ -45,17 +41,14 @@ def run(
     require_at_least(0, workers=workers, mistakes=mistakes, erf_images=erf_images)
     target = choose_device(device)
     path = output or folder / "report.html"
-    if not path.parent.is_dir():
-        raise RecNextError(f"cannot write {path}: there is no folder {path.parent}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("", total=None)
+    require_parent(path)
+    with progress_bar() as bar:
+        task = bar.add_task("", total=None)
 
         def on_progress(what: str, done: int, total: Optional[int]) -> None:
             if total is not None:
-                progress.reset(task, description=what, total=total)
-            progress.advance(task, done)
+                bar.reset(task, description=what, total=total)
+            bar.advance(task, done)
 
         page = build_report(
             folder,
@@ -67,6 +60,6 @@ def run(
             erf_images=erf_images,
             on_progress=on_progress,
         )
-    write_atomically(path, page.encode())
-    Console().print(f"{path}, {len(page) / 2**10:.0f} KiB", highlight=False, soft_wrap=True)
+    write_atomically(path, page.encode("utf-8", "backslashreplace"))
+    Screen().print(f"{path}, {len(page) / 2**10:.0f} KiB")
     return 0

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, Optional, Union
 
+from rich import box
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from recnext.errors import RecNextError
@@ -67,6 +69,37 @@ def parse_size(text: str) -> tuple[int, int]:
     if min(height, width) < SMALLEST_IMAGE:
         raise RecNextError(f"image size {text!r}: the networks take {SMALLEST_IMAGE} pixels or more")
     return height, width
+
+
+def set_threads(threads: Optional[int]) -> None:
+    """Sets torch's CPU threads; None leaves them.
+
+    Raises:
+        RecNextError: fewer than one.
+    """
+    require_at_least(1, threads=threads)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def make_table(*headings: str, text: int = 1, title: str = "", caption: str = "") -> Table:
+    """An empty table.
+
+    Args:
+        headings: of its columns.
+        text: how many of them, from the left, hold text that may be folded; numbers in the others are not.
+        title: above.
+        caption: below.
+    """
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for index, heading in enumerate(headings):
+        if index < text:
+            table.add_column(heading, overflow="fold", vertical="bottom")
+        else:
+            table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
+    return table
 
 
 def print_json(value: Any, *, default: Any = None) -> None:

@@ -1,7 +1,9 @@
-"""Pictures of an evaluation. They need matplotlib (the `train` extra)."""
+"""What every picture is drawn with, and the confusion matrix. It needs matplotlib (the `train` extra)."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,20 @@ if TYPE_CHECKING:
 
 _LABELLED = 40  # more classes than this are drawn without names
 _COUNTED = 20  # more classes than this are drawn without numbers
+
+_ASIAN = (
+    *(
+        "Noto Sans CJK JP",
+        "Noto Sans CJK SC",
+        "Source Han Sans",
+        "WenQuanYi Zen Hei",
+        "IPAexGothic",
+        "Droid Sans Fallback",
+    ),
+    *("Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Arial Unicode MS"),
+)
+
+PALETTE = ("#1f6f8b", "#b0563b", "#63a375", "#7b5ea7", "#c98a2b", "#4d4d4d")
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -33,6 +49,16 @@ def can_draw() -> bool:
     return find_spec("matplotlib") is not None
 
 
+def require_drawing(purpose: str) -> None:
+    """Checks for matplotlib before the work begins.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if not can_draw():
+        raise MissingExtraError("matplotlib", "train", purpose)
+
+
 @contextmanager
 def figure(path: Path, width: float, height: float) -> Iterator["Figure"]:
     """Gives an empty figure in our style, in inches, and saves it to `path`.
@@ -40,15 +66,45 @@ def figure(path: Path, width: float, height: float) -> Iterator["Figure"]:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    if not can_draw():
-        raise MissingExtraError("matplotlib", "train", f"drawing {path.name}")
+    require_drawing(f"drawing {path.name}")
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context({**STYLE, "font.family": list(_families())}):
         drawing = Figure(figsize=(width, height), layout="constrained")
         yield drawing
         drawing.savefig(path)
+
+
+def caption(drawing: Any, text: str) -> None:
+    """Writes the setting of a picture small and grey below it."""
+    drawing.supxlabel(drawn(textwrap.fill(text, int(13 * drawing.get_figwidth()))), fontsize=7, color="#666666")
+
+
+def drawn(text: str) -> str:
+    """A name as matplotlib may write it: no formulas, no control characters, and U+65E5 where no font has a glyph."""
+    known = _glyphs()
+    shown = (one if ord(one) in known or one == "\n" else f"U+{ord(one):04X}" for one in text)
+    return "".join(shown).replace("$", r"\$")
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """The characters that the fonts of `_families` have."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return frozenset(
+        code for name in _families() for code in get_font(findfont(FontProperties(family=name))).get_charmap()
+    )
+
+
+@cache
+def _families() -> tuple[str, ...]:
+    """The fonts to write with, the first one for all that it has."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {entry.name for entry in fontManager.ttflist}
+    return ("DejaVu Sans", *(name for name in _ASIAN if name in installed))
 
 
 def draw_confusion(path: Path, confusion: Tensor, class_names: Sequence[str]) -> None:
@@ -76,9 +132,9 @@ def draw_confusion(path: Path, confusion: Tensor, class_names: Sequence[str]) ->
         for spine in axes.spines.values():
             spine.set_visible(False)
         if count <= _LABELLED:
-            longest = max(map(len, class_names))
-            axes.set_xticks(range(count), class_names, rotation=0 if longest <= 3 else 90)
-            axes.set_yticks(range(count), class_names)
+            names = [drawn(name) for name in class_names]
+            axes.set_xticks(range(count), names, rotation=0 if max(map(len, names)) <= 3 else 90)
+            axes.set_yticks(range(count), names)
             axes.tick_params(length=0)
         if count <= _COUNTED:
             for row, column in confusion.nonzero().tolist():

@@ -152,7 +152,7 @@ def test_features_without_the_usual_layout() -> None:
     laid_out = stage_map(Plain(tokens, num_prefix_tokens=1), images)
     torch.testing.assert_close(laid_out[0, :, 1, 2], tokens[0, 1 + 4 + 2])
     for features in (torch.randn(1, 7), torch.randn(1, 11, 7)):
-        with pytest.raises(RecNextError, match="expected a map"):
+        with pytest.raises(RecNextError, match="expected a map of positions"):
             stage_map(Plain(features), images)
     with pytest.raises(RecNextError, match="shows no maps of its stages"):
         stage_map(Plain(nhwc), images, stage=1)

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from recnext.study.speed.machine import describe, one_line
+from recnext.study.speed.machine import describe_machine, one_line
 from recnext.study.speed.peers import OURS, PEERS, accuracy_of
 from recnext.study.speed.plain import plain_fusion
 from recnext.study.speed.protocol import QUICK, best_batch, largest_batch
@@ -87,7 +87,7 @@ def test_costs_of_every_mixer_and_softmax_attention_stops():
 
 
 def test_the_machine_is_described():
-    machine = describe(torch.device("cpu"), 2)
+    machine = describe_machine(torch.device("cpu"), 2)
     assert machine["threads"] == 2
     assert machine["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
     assert f"torch {machine['versions']['torch']}" in one_line(machine)

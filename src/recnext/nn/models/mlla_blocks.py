@@ -11,6 +11,7 @@ from torch import Tensor
 from recnext.nn.mixers import RecConv2d
 from recnext.nn.mixers.linear_attention import attend
 from recnext.nn.mixers.variants import TransposedRecConv2d
+from recnext.nn.ops.autocast import autocast_dtype
 
 
 def rotations(height: int, width: int, dim: int, like: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ def rotary_attend(q: Tensor, k: Tensor, v: Tensor, turns: Tensor, num_heads: int
     """
     if torch.jit.is_scripting():
         return _rotary_attend(q, k, v, turns, num_heads)
-    if torch.is_autocast_enabled(v.device.type):
+    if autocast_dtype(v) is not None:
         with torch.autocast(v.device.type, enabled=False):
             return _rotary_attend(q, k, v, turns, num_heads)
     return _rotary_attend(q, k, v, turns, num_heads)

@@ -1,11 +1,12 @@
-"""The published ablation of token mixers in RecNeXt-M1, joined with what is counted and timed here."""
+"""The published ablation of token mixers in RecNeXt-M1, and what is counted and timed here."""
 
 import json
 import math
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 from typing import Any
 
 import timm
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from recnext.checkpoints.published import published
-from recnext.deploy.optimize.trial import CLOCK, timed_turns, timing
+from recnext.deploy.optimize.trial import CLOCK, timed_turns
 from recnext.errors import RecNextError
 from recnext.nn.fusion import fuse
 
@@ -58,78 +59,65 @@ def training_command(variant: str, *, image_size: int) -> str:
     )
 
 
-class Ablation:
-    """Builds every row's network, then times all of them turn by turn.
+def measure_ablation(
+    image_size: int,
+    *,
+    mixers: Sequence[str] | None = None,
+    batch_size: int = 1,
+    rounds: int = 10,
+    on_step: Callable[[str, int], None] = lambda what, total: None,
+) -> list[AblationRow]:
+    """Builds and counts every row's network, then times all of them turn by turn.
 
     Args:
         image_size: 224 or 384, the sizes published.
         mixers: token mixers, published or not; None for every one published at this size.
         batch_size: images of a timed pass.
         rounds: turns of timing.
+        on_step: told what is being done, and the number of steps.
 
     Raises:
         RecNextError: the size is not published, or a mixer is unknown or does not take images of that size.
     """
-
-    def __init__(
-        self, image_size: int, *, mixers: Sequence[str] | None = None, batch_size: int = 1, rounds: int = 10
-    ) -> None:
-        table = published()["ablation_recnext_m1"]
+    table = published()["ablation_recnext_m1"]
+    known = {row["variant"]: row for row in table if row["image_size"] == image_size}
+    if not known:
         sizes = sorted({row["image_size"] for row in table})
-        if image_size not in sizes:
-            raise RecNextError(f"image size {image_size}: the ablation was published at {sizes}")
-        self.image_size = image_size
-        self.batch_size = batch_size
-        self.rounds = rounds
-        self._published = {row["variant"]: row for row in table if row["image_size"] == image_size}
-        self.variants = list(self._published if mixers is None else dict.fromkeys(mixers))
-        if not self.variants:
-            raise RecNextError("no token mixer given: leave them out for every one published")
-        self._counts: dict[str, tuple[int, int]] = {}
-        self._times: dict[str, list[float]] = {variant: [] for variant in self.variants}
-        self._functions: dict[str, Callable[[], Any]] = {}
+        raise RecNextError(f"image size {image_size}: the ablation was published at {sizes}")
+    variants = list(known if mixers is None else dict.fromkeys(mixers))
+    if not variants:
+        raise RecNextError("no token mixer given: leave them out for every one published")
+    steps = len(variants) + rounds
+    x = torch.randn(batch_size, 3, image_size, image_size).contiguous(memory_format=torch.channels_last)
+    counts: dict[str, tuple[int, int]] = {}
+    functions: dict[str, Callable[[], Any]] = {}
+    for variant in variants:
+        on_step(f"building {variant}", steps)
+        model = timm.create_model(NETWORK, token_mixer=variant)
+        fused: nn.Module = fuse(model).to(memory_format=torch.channels_last)
+        counts[variant] = count_parameters(model), count_macs(fused, (1, *x.shape[1:]))  # refuses what does not fit
+        functions[variant] = partial(fused, x)
+    times: dict[str, list[float]] = {variant: [] for variant in variants}
+    with torch.inference_mode():
+        for turn in timed_turns(functions, times, rounds=rounds, seconds=math.inf, calls=1, least=CLOCK):
+            on_step(f"timing, turn {turn + 1} of {rounds}", steps)
+    return [
+        _row(variant, image_size, known.get(variant, {}), counts[variant], median(times[variant]))
+        for variant in variants
+    ]
 
-    def build(self) -> Iterator[str]:
-        """Makes, counts and fuses the networks, yielding each name; `time` comes next."""
-        shape = (self.batch_size, 3, self.image_size, self.image_size)
-        x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
-        for variant in self.variants:
-            model = timm.create_model(NETWORK, token_mixer=variant)
-            parameters = count_parameters(model)
-            fused: nn.Module = fuse(model).to(memory_format=torch.channels_last)
-            counts = parameters, count_macs(fused, (1, *shape[1:]))  # refuses a size that does not fit
-            self._counts[variant] = counts
-            self._functions[variant] = partial(fused, x)
-            yield variant
 
-    def time(self) -> Iterator[int]:
-        """Times the networks turn by turn, yielding each turn's number; `rows` comes next."""
-        with torch.inference_mode():
-            yield from timed_turns(
-                self._functions, self._times, rounds=self.rounds, seconds=math.inf, calls=1, least=CLOCK
-            )
-
-    def steps(self) -> int:
-        """How often `build` and `time` yield together."""
-        return len(self.variants) + self.rounds
-
-    def rows(self) -> list[AblationRow]:
-        """The table, in the order of the mixers."""
-        rows = []
-        for variant in self.variants:
-            known = self._published.get(variant, {})
-            parameters, macs = self._counts[variant]
-            rows.append(
-                AblationRow(
-                    variant=variant,
-                    image_size=self.image_size,
-                    published_parameters=known.get("params"),
-                    top1=known.get("top1_120_epochs"),
-                    throughput=known.get("throughput_rtx3090"),
-                    parameters=parameters,
-                    macs=macs,
-                    seconds=timing(self._times[variant]).median,
-                    command=training_command(variant, image_size=self.image_size),
-                )
-            )
-        return rows
+def _row(
+    variant: str, image_size: int, known: Mapping[str, Any], counts: tuple[int, int], seconds: float
+) -> AblationRow:
+    return AblationRow(
+        variant=variant,
+        image_size=image_size,
+        published_parameters=known.get("params"),
+        top1=known.get("top1_120_epochs"),
+        throughput=known.get("throughput_rtx3090"),
+        parameters=counts[0],
+        macs=counts[1],
+        seconds=seconds,
+        command=training_command(variant, image_size=image_size),
+    )

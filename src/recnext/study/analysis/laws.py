@@ -4,12 +4,18 @@ With kernel k, c channels and l levels: receptive field k·2^l, parameters (l + 
 of one k x k depthwise convolution; a plain depthwise convolution of that receptive field needs 4^l times both.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
+from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from recnext.deploy.optimize.trial import CLOCK, timed_turns
 from recnext.nn.mixers.recconv import RecConv2d
 
 from .cost import count_macs, count_parameters
@@ -118,3 +124,42 @@ def law(
         for mixer, time in zip(mixers, times, strict=True)
     )
     return Law(level=level, receptive_field=reach, support=widest, within=within, recconv=recconv, plain=plain)
+
+
+def measure_laws(
+    kernel_size: int,
+    *,
+    levels: int,
+    channels: int,
+    size: int,
+    mode: str,
+    rounds: int,
+    on_step: Callable[[str], None] = lambda what: None,
+) -> list[Law]:
+    """Times both sides of every level turn by turn on this CPU, then counts and measures the rest.
+
+    Args:
+        kernel_size: k, odd.
+        levels: largest number of halvings.
+        channels: of the map.
+        size: side of the map in pixels.
+        mode: "bilinear" or "nearest".
+        rounds: turns of timing.
+        on_step: told what was done, `rounds` + `levels` + 1 times.
+    """
+    x = torch.randn(1, channels, size, size).contiguous(memory_format=torch.channels_last)
+    functions: dict[str, Callable[[], Any]] = {}
+    for level in range(levels + 1):
+        plain = plain_convolution(channels, nominal_receptive_field(kernel_size, level=level))
+        for name, module in (("recconv", RecConv2d(channels, kernel_size, level=level, mode=mode)), ("plain", plain)):
+            functions[f"{name} {level}"] = partial(module.eval().to(memory_format=torch.channels_last), x)  # type: ignore[call-overload]
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    with torch.inference_mode():
+        for _ in timed_turns(functions, times, rounds=rounds, seconds=math.inf, calls=1, least=CLOCK):
+            on_step("timing")
+    laws = []
+    for level in range(levels + 1):
+        seconds = (median(times[f"recconv {level}"]), median(times[f"plain {level}"]))
+        laws.append(law(level, kernel_size=kernel_size, channels=channels, size=size, mode=mode, seconds=seconds))
+        on_step("receptive fields")
+    return laws

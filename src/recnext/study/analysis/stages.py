@@ -1,13 +1,16 @@
 """A network stage by stage: shape, parameters, MACs and receptive field, without computing anything."""
 
-from dataclasses import dataclass
-from typing import Optional
+from dataclasses import asdict, dataclass
+from typing import Any, Optional
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from recnext.checkpoints.architecture import read_architecture
+from recnext.checkpoints.published import published
 from recnext.errors import RecNextError
+from recnext.nn.fusion import fuse
 from recnext.nn.mixers import LinearAttention, RecAttn2d
 from recnext.nn.models.mlla_blocks import RecAttn
 
@@ -16,7 +19,7 @@ from .receptive_field import nominal_receptive_field
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageFacts:
     """One stage of a network at one image size."""
 
     name: str
@@ -29,7 +32,7 @@ class Stage:
     """In pixels of the image; None when attention sees all of it."""
 
 
-def read_stages(model: nn.Module, size: tuple[int, int]) -> list[Stage]:
+def read_stages(model: nn.Module, size: tuple[int, int]) -> list[StageFacts]:
     """What every part of a network gives and costs.
 
     Receptive fields are those of theory: a k x k convolution adds k - 1 times the stride so far, RecConv counts as
@@ -62,7 +65,7 @@ def read_stages(model: nn.Module, size: tuple[int, int]) -> list[Stage]:
     for name, part in parts.items():
         field.through(part)
         stages.append(
-            Stage(
+            StageFacts(
                 name=name,
                 shape=shapes[name],
                 parameters=count_parameters(part),
@@ -71,6 +74,37 @@ def read_stages(model: nn.Module, size: tuple[int, int]) -> list[Stage]:
             )
         )
     return stages
+
+
+def network_facts(network: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
+    """All that `recnext info` shows of a network, ready for JSON.
+
+    Args:
+        network: as of `read_stages`.
+        size: height and width of the image in pixels.
+    """
+    config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    fused = fuse(network)
+    stages, own = read_stages(fused, size), read_stages(network, size)
+    name = config["architecture"]
+    found = read_architecture(network.state_dict())
+    is_published = found is not None and (found.name, found.num_classes) == (name, 1000)  # no narrower one
+    return {
+        "name": name,
+        "image_size": list(size),
+        "parameters": count_parameters(network),
+        "fused_parameters": count_parameters(fused),
+        "macs": sum(stage.macs for stage in stages),
+        "num_classes": network.num_classes,
+        "class_names": config.get("label_names"),
+        "preparation": {key: config.get(key) for key in ("mean", "std", "crop_pct", "interpolation")},
+        "license": config.get("license"),
+        "published": published()["classification"].get(name, {}) if is_published else {},
+        "stages": [
+            {**asdict(stage), "parameters": unfused.parameters, "fused_parameters": stage.parameters}
+            for stage, unfused in zip(stages, own, strict=True)
+        ],
+    }
 
 
 class _Field:

@@ -14,7 +14,7 @@ from recnext.deploy.optimize.precision import native_precisions
 _PACKAGES = ("torch", "timm", "onnxruntime", "openvino", "onnxscript")
 
 
-def describe(device: torch.device, threads: int) -> dict[str, Any]:
+def describe_machine(device: torch.device, threads: int) -> dict[str, Any]:
     """Processor, threads, native precisions, system and versions, ready for JSON."""
     versions = {"recnext": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
@@ -43,3 +43,8 @@ def one_line(machine: dict[str, Any]) -> str:
     where = machine.get("gpu") or f"{machine['processor']} ({machine['instructions']}), {machine['threads']} threads"
     steadiness = f"; {machine['steadiness']}" if "steadiness" in machine else ""
     return f"{where}; {versions}{steadiness}"
+
+
+def this_processor() -> str:
+    """Processor, threads and torch's version, for the caption of what was timed on the CPU."""
+    return f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

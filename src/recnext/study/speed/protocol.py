@@ -5,18 +5,24 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Optional
 
 import timm
 import torch
+from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
+from recnext.checkpoints import load
 from recnext.deploy.optimize import Optimized, optimize
 from recnext.deploy.optimize.steady import Steady
 from recnext.deploy.optimize.trial import WARM, timed_turns, timing
 from recnext.errors import RecNextError
 
 from .peers import accuracy_of
+
+SIZE = 224
+"""Pixels a side of the images of a network that is only named."""
 
 LOG = logging.getLogger("recnext")
 
@@ -73,6 +79,10 @@ class Subject:
     parameters: Optional[int]
     run: Any
     """An Optimized, or an exported file: a batch in, with `backend` and `precision`."""
+    size: int
+    """Side of its images in pixels."""
+    channels: int = 3
+    """Of its images."""
 
 
 def subjects(
@@ -80,24 +90,34 @@ def subjects(
     *,
     backends: Sequence[str],
     precision: str,
-    size: int,
+    size: Optional[int],
     threads: Optional[int],
     device: torch.device,
     progress: Progress,
 ) -> list[Subject]:
     """Builds every network in every backend; a pair that cannot run is left out with one line.
 
+    Args:
+        names: of timm, weight files or run folders.
+        backends: of `optimize`.
+        precision: of `optimize`.
+        size: side of the images in pixels; None for what weights were trained for, and 224 for names.
+        threads: CPU threads; None for torch's.
+        device: to run on.
+        progress: told how far it is.
+
     Raises:
         RecNextError: an unknown network, or nothing runs.
     """
     for name in names:
-        if not timm.is_model(name):
+        if not timm.is_model(name) and not Path(name).exists():
             raise RecNextError(f"there is no network {name!r} in timm or here; `recnext list` names ours")
     made: list[Subject] = []
-    x = torch.randn(1, 3, size, size, device=device)
     total = len(names) * len(backends)
     for index, name in enumerate(names):
         model = network(name, device)
+        side = size or _trained_size(name, model)
+        x = torch.randn(1, int(getattr(model, "in_chans", 3)), side, side, device=device)
         for offset, backend in enumerate(backends):
             progress(f"building {name} ({backend})", index * len(backends) + offset, total)
             try:
@@ -105,15 +125,26 @@ def subjects(
             except RecNextError as error:
                 LOG.warning("%s in %s is left out: %s", name, backend, error)
                 continue
-            made.append(Subject(name, sum(p.numel() for p in model.parameters()), run))
+            made.append(Subject(name, sum(p.numel() for p in model.parameters()), run, side, x.shape[1]))
     if not made:
         raise RecNextError(f"none of {', '.join(names)} runs in {', '.join(backends)}")
     progress("building", total, total)
     return made
 
 
+def _trained_size(name: str, model: nn.Module) -> int:
+    if not Path(name).exists():
+        return SIZE
+    _, height, width = resolve_model_data_config(model)["input_size"]
+    if height != width:
+        raise RecNextError(f"{name} was trained on {height}x{width}, the benchmark's images are square: give --size")
+    return int(height)
+
+
 def network(name: str, device: torch.device) -> nn.Module:
-    """A network of timm with random weights and norms as after training, on a device."""
+    """A network on a device: a file's, or one of timm with random weights and norms as after training."""
+    if Path(name).exists():
+        return load(checkpoint=name, device=device)
     torch.manual_seed(0)
     model = timm.create_model(name).eval().to(device)
     for module in model.modules():
@@ -126,7 +157,6 @@ def network(name: str, device: torch.device) -> nn.Module:
 def measure(
     made: Sequence[Subject],
     *,
-    size: int,
     device: torch.device,
     budget: Budget,
     throughput: bool,
@@ -137,8 +167,10 @@ def measure(
 
     With `steady`, latencies are taken while the machine is undisturbed.
     """
-    x = torch.randn(1, 3, size, size, device=device)
-    functions = {str(index): finished(subject.run, x) for index, subject in enumerate(made)}
+    functions = {
+        str(index): finished(subject.run, torch.randn(1, subject.channels, subject.size, subject.size, device=device))
+        for index, subject in enumerate(made)
+    }
     times: dict[str, list[float]] = {key: [] for key in functions}
     seconds = budget.seconds * len(made)
     for turn in timed_turns(
@@ -150,7 +182,7 @@ def measure(
         latency, best = timing(times[str(index)]), None
         if throughput:
             progress(f"throughput of {subject.name} ({subject.run.backend})", index, len(made))
-            best = best_batch(subject.run, size=size, device=device, budget=budget)
+            best = best_batch(subject.run, size=subject.size, channels=subject.channels, device=device, budget=budget)
             if isinstance(subject.run, Optimized):
                 subject.run.release()  # the maps of a batch of 64 are a gigabyte, of every network measured
         accuracy = accuracy_of(subject.name)
@@ -159,7 +191,7 @@ def measure(
                 model=subject.name,
                 backend=subject.run.backend,
                 precision=subject.run.precision,
-                size=size,
+                size=subject.size,
                 parameters=subject.parameters,
                 latency_ms=1e3 * latency.median,
                 low_ms=1e3 * latency.low,
@@ -185,13 +217,15 @@ def finished(run: Callable[[Tensor], Any], x: Tensor) -> Callable[[], None]:
     return call
 
 
-def best_batch(run: Callable[[Tensor], Any], *, size: int, device: torch.device, budget: Budget) -> tuple[int, float]:
+def best_batch(
+    run: Callable[[Tensor], Any], *, size: int, device: torch.device, budget: Budget, channels: int = 3
+) -> tuple[int, float]:
     """The batch with most images per second, and how many.
 
     On a CPU batches double from 1 until two in a row give nothing more. On a GPU the largest batch that fits is
     found by bisection, and it and its halves are timed.
     """
-    rate = partial(_rate, run, size=size, device=device, budget=budget)
+    rate = partial(_rate, run, shape=(channels, size, size), device=device, budget=budget)
     if device.type == "cuda":
         largest = largest_batch(lambda batch: rate(batch) > 0)
         batches = [largest >> shift for shift in range(4) if largest >> shift]
@@ -233,8 +267,10 @@ def _doubling(limit: int) -> Iterator[int]:
         batch *= 2
 
 
-def _rate(run: Callable[[Tensor], Any], batch: int, *, size: int, device: torch.device, budget: Budget) -> float:
-    x = torch.randn(batch, 3, size, size, device=device)
+def _rate(
+    run: Callable[[Tensor], Any], batch: int, *, shape: tuple[int, int, int], device: torch.device, budget: Budget
+) -> float:
+    x = torch.randn(batch, *shape, device=device)
     call = finished(run, x)
     times: list[float] = []
     for _ in timed_turns({"run": call}, {"run": times}, rounds=max(3, budget.rounds // 6), seconds=1.0, calls=1):

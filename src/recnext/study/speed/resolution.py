@@ -22,7 +22,7 @@ LONGEST = 4096
 
 
 @dataclass(frozen=True)
-class Cost:
+class ImageCost:
     """One mixer at one image size."""
 
     mixer: str
@@ -62,7 +62,7 @@ def mixers(channels: int = CHANNELS) -> dict[str, nn.Module]:
 
 def costs(
     images: Sequence[int], *, device: torch.device, rounds: int = 5, seconds: float = 2.0
-) -> Iterator[list[Cost]]:
+) -> Iterator[list[ImageCost]]:
     """Costs of every mixer, image size by image size; softmax attention stops at LONGEST pixels."""
     made = {name: mixer.eval().to(device, memory_format=torch.channels_last) for name, mixer in mixers().items()}  # type: ignore[call-overload]
     for image in images:
@@ -74,7 +74,7 @@ def costs(
                 {name: _call(mixer, x) for name, mixer in chosen.items()}, rounds=rounds, seconds=seconds, calls=1
             )
             yield [
-                Cost(
+                ImageCost(
                     name,
                     image,
                     side * side,

@@ -1,6 +1,6 @@
 """Parameters and MACs of the published networks, counted once and kept, so that a list of them needs no networks.
 
-`python -m recnext.study.analysis.costs` counts them anew and prints the file; the tests compare.
+`python -m recnext.study.costs` counts them anew and prints the file; the tests compare.
 """
 
 import json
@@ -16,7 +16,7 @@ def published_costs() -> dict[str, dict[str, int]]:
     Returns:
         `parameters` (trainable), `fused_parameters`, and `macs` of the fused network for one image of 224x224.
     """
-    return json.loads((files("recnext.study.analysis") / "costs.json").read_text(encoding="utf-8"))
+    return json.loads((files("recnext.study") / "costs.json").read_text(encoding="utf-8"))
 
 
 def count_costs(name: str, *, size: int = IMAGE_SIZE, **model_args: Any) -> dict[str, int]:
@@ -31,7 +31,7 @@ def count_costs(name: str, *, size: int = IMAGE_SIZE, **model_args: Any) -> dict
 
     from recnext.nn.fusion import fuse
 
-    from .cost import count_macs, count_parameters
+    from .analysis.cost import count_macs, count_parameters
 
     model = timm.create_model(name, device="meta", **model_args)
     fused = fuse(model)

@@ -1,13 +1,12 @@
 """Pictures of `recnext bench`."""
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recnext.engine.figures import figure
+from recnext.engine.figures import caption, figure
 from recnext.study.speed.protocol import Measurement
-from recnext.study.speed.resolution import Cost
+from recnext.study.speed.resolution import ImageCost
 
 _OURS, _OTHERS = "#1f6f8b", "#b0563b"
 
@@ -22,14 +21,10 @@ def pareto(rows: Sequence[Measurement]) -> list[Measurement]:
     return front
 
 
-def draw_pareto(path: Path, rows: Sequence[Measurement], caption: str) -> None:
+def draw_pareto(path: Path, rows: Sequence[Measurement], setting: str) -> None:
     """Draws published accuracy against measured latency, and the front.
 
-    Of a network in several backends the fastest is named, the others are pale.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+    Of a network in several backends the fastest is named, the others are pale."""
     known = [(row, row.top1) for row in rows if row.top1 is not None]
     with figure(path, 8.0, 5.0) as drawing:
         axes = drawing.add_subplot()
@@ -65,7 +60,7 @@ def draw_pareto(path: Path, rows: Sequence[Measurement], caption: str) -> None:
         axes.set_xlabel("latency at batch 1, ms (median, quartiles)")
         axes.set_ylabel("published ImageNet-1K top-1, %")
         axes.grid(alpha=0.25)
-        drawing.supxlabel(_wrapped(caption), fontsize=6, color="#777777")
+        caption(drawing, setting)
         _name(axes, {row.model: (row.latency_ms, top1) for row, top1 in known if row.latency_ms == fastest[row.model]})
 
 
@@ -102,12 +97,8 @@ def _name(axes: Any, points: dict[str, tuple[float, float]]) -> None:
             text.remove()
 
 
-def draw_resolution(path: Path, rows: Sequence[Cost], caption: str) -> None:
-    """Draws time and memory per pixel against the image size.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+def draw_resolution(path: Path, rows: Sequence[ImageCost], setting: str) -> None:
+    """Draws time and memory per pixel against the image size."""
     with figure(path, 9.0, 4.0) as drawing:
         left, right = drawing.subplots(1, 2)
         for name in dict.fromkeys(row.mixer for row in rows):
@@ -128,8 +119,4 @@ def draw_resolution(path: Path, rows: Sequence[Cost], caption: str) -> None:
             axes.grid(alpha=0.25)
         right.set_yticks([200, 400, 800, 1600])
         right.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
-        drawing.supxlabel(_wrapped(caption), fontsize=6, color="#777777")
-
-
-def _wrapped(caption: str) -> str:
-    return textwrap.fill(caption, 170)
+        caption(drawing, setting)

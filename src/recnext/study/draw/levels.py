@@ -1,38 +1,24 @@
 """Pictures of `recnext explain`."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-from recnext.engine.figures import figure
-from recnext.tasks.classification.predict import ClassScore
-
-if TYPE_CHECKING:
-    from .explain import Levels
+from recnext.engine.figures import caption, drawn, figure
+from recnext.study.analysis.explanation import Explanation, Levels, percent
 
 COLOURS = ("#0b3c5d", "#1f7a8c", "#63a375", "#e0a458", "#b0563b", "#7b5ea7")  # of the levels, finest first
 _HEAT = 0.5  # opacity where it is hottest
 _COLUMNS = 5
 
 
-def draw_classes(path: Path, pixels: Tensor, heat: Tensor, classes: Sequence[ClassScore], caption: str) -> None:
-    """Draws the image, and each class's heat map over it.
-
-    Args:
-        path: of the PNG.
-        pixels: uint8 (3, H, W), what the network saw before normalisation.
-        heat: (classes, H, W) in 0..1.
-        classes: in the order of the maps.
-        caption: below.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+def draw_classes(path: Path, found: Explanation, text: str) -> None:
+    """Draws the image, and each class's heat map over it, with a text below."""
+    classes = found.classes
     columns = min(len(classes) + 1, _COLUMNS)
     rows = -(-(len(classes) + 1) // columns)
-    image = pixels.permute(1, 2, 0).numpy()
+    image = found.pixels.permute(1, 2, 0).numpy()
     with figure(path, 2.7 * columns + 0.8, 3.0 * rows + 0.2) as drawing:
         panels = drawing.subplots(rows, columns, squeeze=False)
         for axes in panels.flat:
@@ -41,19 +27,13 @@ def draw_classes(path: Path, pixels: Tensor, heat: Tensor, classes: Sequence[Cla
         flat[0].imshow(image)
         flat[0].set_title("the network's input", fontsize=8.5)
         shown: Any = None
-        for axes, one, score in zip(flat[1:], heat, classes, strict=False):
+        for axes, one, score in zip(flat[1:], found.heat, classes, strict=False):
             axes.imshow(image.mean(2), cmap="gray", vmin=0, vmax=255)
             shown = axes.imshow(one.numpy(), cmap="inferno", vmin=0, vmax=1, alpha=_HEAT)
-            axes.set_title(f"{_short(score.name)}  {score.probability:.1%}", fontsize=8.5)
+            axes.set_title(drawn(f"{_short(score.name)}  {score.probability:.1%}"), fontsize=8.5)
         bar = drawing.colorbar(shown, ax=flat, shrink=0.75, pad=0.01, label="speaks for the class")
         bar.set_ticks([0, 1], labels=["not", "most"])
-        drawing.supxlabel(caption, fontsize=7, color="#666666")
-
-
-def percent(share: float) -> str:
-    """With one digit, and no sign before a zero."""
-    text = f"{100 * share:.1f}"
-    return f"{text.removeprefix('-') if float(text) == 0 else text}%"
+        caption(drawing, text)
 
 
 def _short(name: str) -> str:
@@ -61,13 +41,9 @@ def _short(name: str) -> str:
     return name if len(name) <= 26 else f"{name[:25]}…"
 
 
-def draw_levels(path: Path, levels: "Levels", *, channel: int, caption: str) -> None:
-    """Draws a mixer's levels (feature and term of one channel), their spectra, and shares in all mixers.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    parts = levels.parts
+def draw_levels(path: Path, levels: Levels, text: str) -> None:
+    """Draws a mixer's levels (feature and term of one channel), their spectra, and shares in all mixers."""
+    parts, channel = levels.parts, levels.channel
     count = len(parts.levels)
     with figure(path, 1.75 * max(count + 1, 4) + 0.6, 7.0) as drawing:
         halves: Any = drawing.subfigures(2, 1, height_ratios=(3.9, 3.1))
@@ -94,7 +70,7 @@ def draw_levels(path: Path, levels: "Levels", *, channel: int, caption: str) -> 
         left, right = below.subplots(1, 2)
         _spectra(left, levels)
         _shares(right, levels)
-        drawing.supxlabel(caption, fontsize=7, color="#666666")
+        caption(drawing, text)
 
 
 def _signed(axes: Any, values: Tensor) -> None:
@@ -102,7 +78,7 @@ def _signed(axes: Any, values: Tensor) -> None:
     axes.imshow(values.cpu().float().numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
 
 
-def _spectra(axes: Any, levels: "Levels") -> None:
+def _spectra(axes: Any, levels: Levels) -> None:
     *terms, output = levels.spectra
     for index, (frequencies, power) in enumerate(terms):
         axes.plot(frequencies, power, color=COLOURS[index % len(COLOURS)], label=f"level {index}", lw=1.6)
@@ -118,7 +94,7 @@ def _spectra(axes: Any, levels: "Levels") -> None:
     axes.legend(fontsize=7)
 
 
-def _shares(axes: Any, levels: "Levels") -> None:
+def _shares(axes: Any, levels: Levels) -> None:
     """Stacked bars, negative shares below zero."""
     deepest = max(map(len, levels.shares.values()))
     places = range(len(levels.shares))

@@ -2,27 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from recnext.engine.figures import figure
+from recnext.engine.figures import PALETTE, caption, drawn, figure
 from recnext.study.analysis.erf import contribution_curve
 from recnext.study.analysis.erf_growth import Growth
+from recnext.study.analysis.fields import Field
 
-if TYPE_CHECKING:
-    from .erf import Field
-
-COLOURS = ("#1f6f8b", "#b0563b", "#63a375", "#7b5ea7", "#c98a2b", "#4d4d4d")
 _LEAST = 1e-3  # of a map's largest value: the dark end of the colour bar
 _COLUMNS = 5
 _MARKED = (0.5, 0.99)  # shares whose squares are drawn
 
 
-def draw(path: Path, fields: Sequence["Field"], grown: Sequence[Growth], setting: str) -> None:
-    """Draws the maps above, and below them what they hold, what token mixers span and how RecConv grows.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
+def draw_fields(path: Path, fields: Sequence[Field], grown: Sequence[Growth], setting: str) -> None:
+    """Draws the maps above, and below them what they hold, what token mixers span and how RecConv grows."""
     columns = min(max(len(fields), 3), _COLUMNS)
     rows = -(-len(fields) // columns)
     with figure(path, 2.35 * columns + 1.4, 2.6 * rows + 3.4) as drawing:
@@ -36,10 +29,10 @@ def draw(path: Path, fields: Sequence["Field"], grown: Sequence[Growth], setting
         untrained = [field.model for field in fields if field.weights == "untrained"]
         note = f"; untrained weights: {', '.join(untrained)}" if untrained else ""
         drawing.suptitle(f"Effective receptive fields{' (untrained networks)' if untrained else ''}", fontsize=11)
-        drawing.supxlabel(setting + note, fontsize=7, color="#666666", wrap=True)
+        caption(drawing, setting + note)
 
 
-def _maps(drawing: Any, fields: Sequence["Field"], rows: int, columns: int) -> None:
+def _maps(drawing: Any, fields: Sequence[Field], rows: int, columns: int) -> None:
     from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle
 
@@ -50,7 +43,7 @@ def _maps(drawing: Any, fields: Sequence["Field"], rows: int, columns: int) -> N
     for axes, field in zip(panels.flat, fields, strict=False):
         relative = field.weights_map / field.weights_map.max()
         image = axes.imshow(relative.clamp(min=_LEAST).numpy(), cmap="magma", norm=LogNorm(_LEAST, 1))
-        axes.set_title(f"{field.model}\n{_short(field.weights)}", fontsize=8)
+        axes.set_title(drawn(f"{field.model}\n{_short(field.weights)}"), fontsize=8)
         row, column = field.centre
         for one in field.contributions:
             if one.share in _MARKED:
@@ -67,11 +60,11 @@ def _short(weights: str) -> str:
     return weights if len(weights) <= 26 else f"...{weights[-23:]}"
 
 
-def _shares(axes: Any, fields: Sequence["Field"]) -> None:
+def _shares(axes: Any, fields: Sequence[Field]) -> None:
     for index, field in enumerate(fields):
         curve = contribution_curve(field.weights_map, centre=field.centre)
         sides = [2 * radius + 1 for radius in range(len(curve))]
-        axes.plot(sides, 100 * curve.numpy(), color=COLOURS[index % len(COLOURS)], label=field.model, lw=1.5)
+        axes.plot(sides, 100 * curve.numpy(), color=PALETTE[index % len(PALETTE)], label=field.model, lw=1.5)
     axes.set_xlabel("side of the square, pixels")
     axes.set_ylabel("% of the contribution")
     axes.set_title("share within a square")
@@ -79,7 +72,7 @@ def _shares(axes: Any, fields: Sequence["Field"]) -> None:
     axes.legend(fontsize=6.5)
 
 
-def _spans(axes: Any, fields: Sequence["Field"]) -> None:
+def _spans(axes: Any, fields: Sequence[Field]) -> None:
     """Bars by stride; attention to the whole map reaches as far as the image does."""
     strides = sorted({span.stride for field in fields for span in field.spans})
     whole = max(max(field.weights_map.shape) for field in fields)
@@ -87,7 +80,7 @@ def _spans(axes: Any, fields: Sequence["Field"]) -> None:
     for index, field in enumerate(fields):
         for span in field.spans:
             place = strides.index(span.stride) + (index - (len(fields) - 1) / 2) * width
-            colour = COLOURS[index % len(COLOURS)]
+            colour = PALETTE[index % len(PALETTE)]
             everything = span.pixels is None
             axes.bar(place, span.pixels or whole, width, color="none" if everything else colour, edgecolor=colour)
     axes.axhline(whole, color="#999999", lw=0.8, ls=":")
@@ -102,10 +95,10 @@ def _spans(axes: Any, fields: Sequence["Field"]) -> None:
 def _growth(axes: Any, grown: Sequence[Growth]) -> None:
     levels = [step.level for step in grown]
     axes.plot(levels, [step.reach for step in grown], ":", color="#999999", label="any influence")
-    axes.plot(levels, [step.sides[3] for step in grown], "o-", color=COLOURS[0], label="99%")
+    axes.plot(levels, [step.sides[3] for step in grown], "o-", color=PALETTE[0], label="99%")
     axes.plot(levels, [step.law for step in grown], "k--", lw=1, label="k·2^l")
-    axes.plot(levels, [step.sides[2] for step in grown], "o-", color=COLOURS[1], label="50%")
-    axes.plot(levels, [step.sides[0] for step in grown], "o-", color=COLOURS[2], label="20%")
+    axes.plot(levels, [step.sides[2] for step in grown], "o-", color=PALETTE[1], label="50%")
+    axes.plot(levels, [step.sides[0] for step in grown], "o-", color=PALETTE[2], label="20%")
     axes.set_yscale("log", base=2)
     ticks = [2**power for power in range(2, 9)]
     axes.set_yticks(ticks, [str(tick) for tick in ticks])

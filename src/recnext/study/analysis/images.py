@@ -1,4 +1,4 @@
-"""Images for commands that look into networks: from files or drawn at random, as each network wants them."""
+"""Images to look into a network with: from files or drawn at random, as the network wants them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from recnext.data import normalise
 from recnext.data.images import UnreadableImageError, open_image
 from recnext.data.listing import find_images
-from recnext.engine.figures import can_draw
-from recnext.errors import MissingExtraError, RecNextError
+from recnext.errors import RecNextError
 from recnext.tasks.classification.evaluate import preparation_of
 
 _BATCH = 4
@@ -81,12 +80,6 @@ def open_named(path: str) -> Image.Image:
         return open_image(path)
     except UnreadableImageError as error:
         raise RecNextError(f"cannot read {path}: {error}") from None
-
-
-def require_drawing(purpose: str) -> None:
-    """Raises MissingExtraError before the work begins where matplotlib is not installed."""
-    if not can_draw():
-        raise MissingExtraError("matplotlib", "train", purpose)
 
 
 def read_size(network: nn.Module) -> tuple[int, int]:
