@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from PIL import Image
 from timm.data import create_transform
 from torch import Tensor
 from torchvision import transforms
+from torchvision.transforms.functional import crop, get_dimensions
 
 from .augmentation import Augmentation
 from .batch import Batch
@@ -27,10 +28,11 @@ class CutEnds:
     Enlarging the shorter side of such an image could take all memory.
     """
 
-    def __call__(self, image: Image.Image) -> Image.Image:
-        longest = LONGEST * min(image.size)
-        left, top = (max(side - longest, 0) // 2 for side in image.size)
-        return image.crop((left, top, image.width - left, image.height - top)) if left or top else image
+    def __call__(self, image: Any) -> Any:  # a PIL image, or uint8 (3, H, W)
+        _, height, width = get_dimensions(image)
+        longest = LONGEST * min(height, width)
+        top, left = max(height - longest, 0) // 2, max(width - longest, 0) // 2
+        return crop(image, top, left, height - 2 * top, width - 2 * left) if left or top else image
 
 
 @dataclass(frozen=True, kw_only=True)
