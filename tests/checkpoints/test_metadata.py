@@ -6,9 +6,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from recnext.checkpoints.atomic import write_atomically
 from recnext.checkpoints.metadata import CheckpointMetadata, read_metadata, save_checkpoint
 from recnext.errors import RecNextError
+from recnext.files import write_atomically
 
 METADATA = CheckpointMetadata(
     model="recnext_m1",

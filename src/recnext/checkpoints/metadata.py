@@ -28,8 +28,7 @@ from torch import Tensor
 
 from recnext._version import __version__
 from recnext.errors import RecNextError
-
-from .atomic import write_atomically
+from recnext.files import write_atomically
 
 _PREFIX = "recnext."
 _STRINGS = ("model", "interpolation", "version")

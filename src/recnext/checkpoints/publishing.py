@@ -10,8 +10,8 @@ from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from recnext.errors import RecNextError
+from recnext.files import write_atomically
 
-from .atomic import write_atomically
 from .loading import load
 from .model_card import write_card
 from .saving import describe, save

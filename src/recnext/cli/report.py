@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Optional
 
-from recnext.checkpoints.atomic import write_atomically
 from recnext.engine.devices import choose_device
+from recnext.files import write_atomically
 from recnext.screen import Screen
 from recnext.study.report import build_report
 

@@ -19,9 +19,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from recnext.checkpoints.atomic import write_atomically
 from recnext.checkpoints.metadata import CheckpointMetadata, save_checkpoint
 from recnext.errors import RecNextError
+from recnext.files import write_atomically
 
 from .settings import Resume
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from recnext.checkpoints.atomic import write_atomically
 from recnext.deploy.optimize.export import OPSET, quiet
 from recnext.deploy.optimize.outputs import relative_error
 from recnext.errors import MissingExtraError, RecNextError
+from recnext.files import write_atomically
 from recnext.nn.fusion import fuse
 from recnext.tasks.detection.model import Detector
 

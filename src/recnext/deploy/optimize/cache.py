@@ -15,7 +15,7 @@ from typing import Optional
 import torch
 from torch import nn
 
-from recnext.checkpoints.atomic import write_atomically
+from recnext.files import write_atomically
 
 _LOG = logging.getLogger("recnext")
 _DIGEST = 32  # bytes of the SHA-256 that every file starts with

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recnext.checkpoints.atomic import write_atomically
 from recnext.errors import MissingExtraError, RecNextError
+from recnext.files import write_atomically
 
 _MANIFEST = "manifest.json"
 
