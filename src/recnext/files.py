@@ -47,7 +47,8 @@ def require_output(
     if path.is_symlink() and not overwrite:
         raise RecNextError(f"{path} is a link to {os.readlink(path)}: give another output, or --overwrite the link")
     if not overwrite and not (mark and _has(path, mark.encode())):
-        raise RecNextError(f"{path} exists and was not written by this command: --overwrite replaces it")
+        known = "exists and was not written by this command" if mark else "already exists"
+        raise RecNextError(f"{path} {known}: give another output, or --overwrite it")
     return path
 
 

@@ -30,10 +30,16 @@ def test_mistakes_are_one_line_and_leave_the_output_alone(tmp_path, capsys):
     output.write_bytes(b"old")
     page = tmp_path / "page.pth"
     page.write_text("<html>Not found</html>")
-    assert "is a web page" in fails(capsys, "convert", page, output)
+    assert "is a web page" in fails(capsys, "convert", page, output, "--overwrite")
     assert "holds test_recnext_m" in fails(
-        capsys, "convert", training_file(tmp_path / "m.pth", network()), output, "--model", "recnext_m1"
+        capsys, "convert", training_file(tmp_path / "m.pth", network()), output, "--model", "recnext_m1", "--overwrite"
     )
-    assert "holds no moving average" in fails(capsys, "convert", tmp_path / "m.pth", output, "--ema")
-    assert "did you mean" in fails(capsys, "convert", tmp_path / "m.pth", output, "--model", "recnext_mm1")
+    assert "holds no moving average" in fails(capsys, "convert", tmp_path / "m.pth", output, "--ema", "--overwrite")
+    assert "did you mean" in fails(
+        capsys, "convert", tmp_path / "m.pth", output, "--model", "recnext_mm1", "--overwrite"
+    )
+    assert "already exists: give another output, or --overwrite it" in fails(
+        capsys, "convert", tmp_path / "m.pth", output
+    )
+    assert "is read by this command" in fails(capsys, "convert", output, output, "--overwrite")
     assert output.read_bytes() == b"old"

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from recnext.engine.devices import choose_device
 from recnext.engine.figures import require_drawing
+from recnext.files import require_output
 from recnext.screen import Screen, bold
 from recnext.study.analysis.attention_similarity import LINEAR_KERNELS, Profile, attention_profile
 from recnext.study.analysis.erf import settle_norms
@@ -18,7 +19,7 @@ from recnext.study.analysis.fields import Subject
 from recnext.study.analysis.images import image_batches, read_size, resize_network
 from recnext.study.draw.attention import draw_attention
 
-from .shared import make_table, parse_size, print_json, progress_bar, require_at_least, require_parent
+from .shared import make_table, parse_size, print_json, progress_bar, require_at_least
 
 DEFAULT = "recnext_t_share_channel"
 _KERNELS = (*LINEAR_KERNELS, "softmax")
@@ -36,6 +37,7 @@ def run(
     device: str = "auto",
     output: Path = Path("attention.png"),
     json: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Compares linear attention under elu + 1, softplus (beta 3.5) and relu with softmax attention.
 
@@ -56,11 +58,12 @@ def run(
         device: auto, cpu, cuda, cuda:N or mps.
         output: PNG to draw.
         json: print JSON instead of a table.
+        overwrite: replace files that this command did not write.
     """
     require_at_least(1, count=count)
     require_at_least(0, seed=seed)
     require_drawing("recnext attention-profile")
-    require_parent(output)
+    require_output(output, overwrite=overwrite)
     pixels = None if size is None else parse_size(size)
     name = DEFAULT if model is None and checkpoint is None else model
     subject = Subject(name=name, checkpoint=checkpoint, pretrained=pretrained)

@@ -1,6 +1,7 @@
 """`recnext bench`: latency and throughput of networks, ours and others'."""
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ from recnext.deploy.optimize import BACKENDS
 from recnext.deploy.optimize.steady import Steady
 from recnext.engine.devices import choose_device
 from recnext.errors import RecNextError
+from recnext.files import require_output, write_atomically
 from recnext.precision import parse_precision
 from recnext.screen import Screen, bold
 from recnext.study.draw.speed import draw_pareto, draw_resolution
@@ -24,7 +26,7 @@ from recnext.study.speed.protocol import QUICK, SIZE, Budget, Measurement, Subje
 from recnext.study.speed.resolution import ImageCost, costs
 from recnext.text import to_cell
 
-from .shared import SMALLEST_IMAGE, make_table, print_json, progress_bar, require_at_least, require_parent, set_threads
+from .shared import SMALLEST_IMAGE, make_table, print_json, progress_bar, require_at_least, set_threads
 
 _IMAGES = (128, 224, 384, 512, 768, 1024)
 
@@ -45,6 +47,7 @@ def run(
     output: Optional[Path] = None,
     plot: Optional[Path] = None,
     trust: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Measures latency at batch 1 and throughput at the best batch, all networks turn by turn.
 
@@ -67,8 +70,16 @@ def run(
         output: CSV file to write.
         plot: PNG to draw: published accuracy against measured latency, or cost against the image.
         trust: open .pt2 files, which can run any program on this machine.
+        overwrite: replace files that this command did not write.
     """
-    budget, backends = _check(size, seconds, quick, backend, (output, plot))
+    budget, backends = _check(size, seconds, quick, backend)
+    columns = [field.name for field in fields(ImageCost if resolution else Measurement)]
+    if output is not None:
+        require_output(output, overwrite=overwrite, mark=",".join(columns))
+    if plot is not None:
+        require_output(plot, overwrite=overwrite)
+        if plot == output:
+            raise RecNextError(f"--output and --plot are both {plot}: give each a file of its own")
     set_threads(threads)
     target = choose_device(device)
     machine = describe_machine(target, torch.get_num_threads())
@@ -86,13 +97,9 @@ def run(
     return 0
 
 
-def _check(
-    size: Optional[int], seconds: Optional[float], quick: bool, backend: str, files: Sequence[Optional[Path]]
-) -> tuple[Budget, list[str]]:
+def _check(size: Optional[int], seconds: Optional[float], quick: bool, backend: str) -> tuple[Budget, list[str]]:
     """The budget, and the backends by name."""
     require_at_least(SMALLEST_IMAGE, size=size)
-    for path in files:
-        require_parent(path)
     budget = QUICK if quick else Budget()
     if seconds is not None:
         if seconds <= 0:
@@ -149,10 +156,10 @@ def _write(rows: Sequence[Any], machine: dict[str, Any], table: Table, *, json: 
     else:
         Screen().print(table)
     if output is not None:
-        with output.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(rows[0])])
-            writer.writeheader()
-            writer.writerows({key: to_cell(value) for key, value in asdict(row).items()} for row in rows)
+        writer = csv.DictWriter(content := io.StringIO(newline=""), [field.name for field in fields(rows[0])])
+        writer.writeheader()
+        writer.writerows({key: to_cell(value) for key, value in asdict(row).items()} for row in rows)
+        write_atomically(output, content.getvalue().encode(errors="backslashreplace"))
         Screen(stderr=True).print(f"wrote {output}")
 
 

@@ -3,12 +3,22 @@
 from typing import Optional
 
 from recnext.checkpoints import convert
+from recnext.checkpoints.saving import checked_output
+from recnext.files import require_output
 from recnext.nn.fusion import batchnorms
 from recnext.screen import Screen
 from recnext.study.analysis.cost import count_parameters
 
 
-def run(checkpoint: str, output: str, *, model: Optional[str] = None, ema: bool = False, fused: bool = False) -> int:
+def run(
+    checkpoint: str,
+    output: str,
+    *,
+    model: Optional[str] = None,
+    ema: bool = False,
+    fused: bool = False,
+    overwrite: bool = False,
+) -> int:
     """Turns any checkpoint into one safetensors file that needs no further arguments.
 
     Args:
@@ -17,7 +27,9 @@ def run(checkpoint: str, output: str, *, model: Optional[str] = None, ema: bool 
         model: name of the network, where the checkpoint does not tell it.
         ema: take the moving average of the weights.
         fused: fold every BatchNorm.
+        overwrite: replace files that this command did not write.
     """
+    require_output(checked_output(output), overwrite=overwrite, mark=None, inputs=[checkpoint])
     network = convert(checkpoint, output, name=model, ema=ema, fused=True if fused else None)
     config = network.pretrained_cfg
     Screen().print(

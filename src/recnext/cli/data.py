@@ -7,6 +7,7 @@ from typing import Optional
 from recnext.data.check import DataReport, check_data, list_images
 from recnext.data.tars import INDEX, write_index
 from recnext.errors import RecNextError
+from recnext.files import require_outputs
 from recnext.screen import Screen
 from recnext.text import read_text
 
@@ -45,7 +46,7 @@ def check(data: str, few: int = 10, workers: Optional[int] = None, json: bool = 
     return int(report.has_errors)
 
 
-def index(folder: Path, class_names: Optional[Path] = None) -> int:
+def index(folder: Path, class_names: Optional[Path] = None, overwrite: bool = False) -> int:
     """Counts tar shards and writes the _info.json that wds:FOLDER reads.
 
     Files named *train*.tar are for training, *val*.tar for evaluation.
@@ -53,6 +54,7 @@ def index(folder: Path, class_names: Optional[Path] = None) -> int:
     Args:
         folder: holds the shards.
         class_names: text file with a class name a line, in the order of the labels.
+        overwrite: replace files that this command did not write.
     """
     names: tuple[str, ...] = ()
     if class_names is not None:
@@ -60,6 +62,7 @@ def index(folder: Path, class_names: Optional[Path] = None) -> int:
             raise RecNextError(f"there is no file {class_names}: expected a class name a line")
         names = tuple(read_text(class_names).splitlines())
     screen = Screen()
+    require_outputs(folder, [INDEX], overwrite=overwrite, mark='{\n "splits": {')
     with Screen(stderr=True).status("reading shards"):
         splits = write_index(folder, class_names=names)
     for name, (shards, images) in splits.items():

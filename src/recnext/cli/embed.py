@@ -29,6 +29,7 @@ def run(
     fused: bool = True,
     ema: bool = False,
     workers: Optional[int] = None,
+    overwrite: bool = False,
 ) -> int:
     """Writes the features of images to a parquet file: columns image, features, error.
 
@@ -48,6 +49,7 @@ def run(
         fused: fold every BatchNorm: the same features, faster.
         ema: take the moving average of the weights.
         workers: threads that decode images; by default one a CPU.
+        overwrite: replace files that this command did not write.
     """
     if checkpoint is None and not pretrained:
         raise RecNextError(
@@ -82,4 +84,5 @@ def run(
         batch_size=batch_size,
         workers=workers or os.cpu_count() or 1,
         device=device,
+        overwrite=overwrite,
     )

@@ -10,12 +10,13 @@ from rich.table import Table
 from recnext.engine.devices import choose_device
 from recnext.engine.figures import require_drawing
 from recnext.errors import RecNextError
+from recnext.files import require_output
 from recnext.screen import Screen
 from recnext.study.analysis.erf_growth import Growth, growth
 from recnext.study.analysis.fields import Field, FieldSettings, Subject, measure_field
 from recnext.study.draw.fields import draw_fields
 
-from .shared import make_table, parse_size, print_json, progress_bar, require_at_least, require_parent, set_threads
+from .shared import make_table, parse_size, print_json, progress_bar, require_at_least, set_threads
 
 DEFAULT = ("recnext_m3", "repvit_m1_1", "fastvit_t12", "convnext_tiny", "vit_tiny_patch16_224")
 _LEVELS = 4  # of RecConv's growth
@@ -38,6 +39,7 @@ def run(
     threads: Optional[int] = None,
     output: Path = Path("erf.png"),
     json: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Measures effective receptive fields: how much each pixel moves the centre of a network's last map.
 
@@ -62,8 +64,10 @@ def run(
         threads: CPU threads; by default torch's.
         output: PNG to draw.
         json: print JSON instead of a table.
+        overwrite: replace files that this command did not write.
     """
-    _check(count, seed, output, threads)
+    require_output(output, overwrite=overwrite)
+    _check(count, seed, threads)
     settings = FieldSettings(
         images=images, count=count, size=parse_size(size) if size else None, stage=stage,
         centre=centre, areas=areas, seed=seed, device=choose_device(device),
@@ -80,11 +84,10 @@ def run(
     return 0
 
 
-def _check(count: int, seed: int, output: Path, threads: Optional[int]) -> None:
+def _check(count: int, seed: int, threads: Optional[int]) -> None:
     require_at_least(1, count=count)
     require_at_least(0, seed=seed)
     require_drawing("recnext erf")
-    require_parent(output)
     set_threads(threads)
 
 

@@ -12,12 +12,13 @@ from recnext.checkpoints import load
 from recnext.engine.devices import choose_device
 from recnext.engine.figures import require_drawing
 from recnext.errors import RecNextError
+from recnext.files import require_outputs
 from recnext.screen import Screen
 from recnext.study.analysis.explanation import Explanation, Levels, explain, percent
 from recnext.study.draw.levels import draw_classes, draw_levels
 from recnext.tasks.classification.predict import ClassScore
 
-from .shared import SMALLEST_IMAGE, make_table, print_json, require_at_least, require_folder
+from .shared import SMALLEST_IMAGE, make_table, print_json, require_at_least
 
 
 def run(
@@ -36,6 +37,7 @@ def run(
     device: str = "auto",
     output: Path = Path("explanation"),
     json: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Draws where a network looks for its likeliest classes, and what each level of a recursive block adds.
 
@@ -58,12 +60,13 @@ def run(
         device: auto, cpu, cuda, cuda:N or mps.
         output: folder for the pictures.
         json: print JSON instead of tables.
+        overwrite: replace files that this command did not write.
     """
     require_drawing("recnext explain")
     require_at_least(1, topk=topk)
     require_at_least(0, channel=channel)
     require_at_least(SMALLEST_IMAGE, image_size=image_size)
-    require_folder(output)
+    require_outputs(output, ("grad_cam.png", "levels.png"), overwrite=overwrite)
     network = _load(model, checkpoint=checkpoint, pretrained=pretrained, ema=ema, device=device)
     found = explain(
         network, image, choose=lambda scores: scores[:topk] if classes is None else _named(scores, classes),

@@ -6,6 +6,7 @@ from recnext.checkpoints import save
 from recnext.checkpoints.loading import build, check_name
 from recnext.checkpoints.reading import read_weights
 from recnext.checkpoints.saving import checked_output
+from recnext.files import require_output
 from recnext.nn.fusion import batchnorms, fuse
 from recnext.screen import Screen
 from recnext.study.analysis.cost import count_parameters
@@ -14,7 +15,9 @@ from recnext.study.analysis.fusion_proof import find_problem, relative_differenc
 from .shared import make_table
 
 
-def run(checkpoint: str, output: str, *, model: Optional[str] = None, ema: bool = False) -> int:
+def run(
+    checkpoint: str, output: str, *, model: Optional[str] = None, ema: bool = False, overwrite: bool = False
+) -> int:
     """Folds every BatchNorm of a checkpoint and checks that the outputs stay the same.
 
     Exits with 1, writing nothing, when they differ by more than 1e-4 of their spread.
@@ -24,8 +27,10 @@ def run(checkpoint: str, output: str, *, model: Optional[str] = None, ema: bool 
         output: the .safetensors file to write.
         model: name of the network, where the checkpoint does not tell it.
         ema: take the moving average of the weights.
+        overwrite: replace files that this command did not write.
     """
     path = checked_output(output)
+    require_output(path, overwrite=overwrite, mark='"recnext.fused":"1"', inputs=[checkpoint])
     if model is not None:
         check_name(model)
     weights = read_weights(checkpoint, ema=ema)

@@ -8,12 +8,13 @@ from typing import Literal, Optional
 from rich.table import Table
 
 from recnext.errors import RecNextError
+from recnext.files import require_output
 from recnext.screen import Screen
 from recnext.study.analysis.laws import Law, measure_laws
 from recnext.study.draw.laws import draw_laws
 from recnext.study.speed.machine import this_processor
 
-from .shared import make_table, print_json, progress_bar, require_at_least, require_parent, set_threads
+from .shared import make_table, print_json, progress_bar, require_at_least, set_threads
 
 
 def run(
@@ -27,6 +28,7 @@ def run(
     threads: Optional[int] = None,
     output: Optional[Path] = None,
     json: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Prints RecConv beside a plain depthwise convolution of kernel k * 2^l, for l = 0 to LEVELS.
 
@@ -43,6 +45,7 @@ def run(
         threads: CPU threads; by default torch's.
         output: PNG to draw the comparison to.
         json: print JSON instead of a table.
+        overwrite: replace files that this command did not write.
     """
     require_at_least(1, kernel=kernel, channels=channels, rounds=rounds)
     require_at_least(0, levels=levels)
@@ -52,7 +55,8 @@ def run(
         raise RecNextError(f"--levels is {levels}: expected 7 at most, where a plain kernel has {kernel * 128} pixels")
     if size < 2**levels:
         raise RecNextError(f"--size is {size}: expected at least {2**levels} pixels to halve {levels} times")
-    require_parent(output)
+    if output is not None:
+        require_output(output, overwrite=overwrite)
     set_threads(threads)
     with progress_bar(quiet=json) as bar:
         task = bar.add_task("", total=rounds + levels + 1)

@@ -12,10 +12,11 @@ from recnext.engine.curves import draw_overlay
 from recnext.engine.job import EMA, Metric
 from recnext.engine.run_folder import Record, RunFolder, read_records
 from recnext.errors import RecNextError
+from recnext.files import require_output
 from recnext.screen import Screen
 from recnext.tasks import job_of_run
 
-from .shared import make_table, print_json, require_parent
+from .shared import make_table, print_json
 
 _SUFFIXES = (".png", ".pdf", ".svg")
 _KINDS = {"top1_base": "published", "top1_distilled": "published, distilled"}
@@ -28,6 +29,7 @@ def run(
     metric: Optional[str] = None,
     output: Path = Path("curves.png"),
     json: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Draws the curves of one or more runs over each other and tells where each stands.
 
@@ -37,10 +39,11 @@ def run(
         metric: of the records; by default the one that picks the best epoch.
         output: of the picture: png, pdf or svg.
         json: print JSON instead of a table.
+        overwrite: replace files that this command did not write.
     """
     if output.suffix not in _SUFFIXES:
         raise RecNextError(f"--output is {output}: expected a name ending in {', '.join(_SUFFIXES)}")
-    require_parent(output)
+    require_output(output, overwrite=overwrite)
     records = {_name(run, runs): read_records(Path(run)) for run in runs}
     measure = _metric(runs[0], metric, records[_name(runs[0], runs)])
     metric = measure.key

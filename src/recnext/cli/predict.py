@@ -23,12 +23,14 @@ from recnext.deploy.export.files import ExportedNetwork, is_exported
 from recnext.deploy.optimize import forward_for
 from recnext.engine.devices import choose_device
 from recnext.errors import RecNextError
+from recnext.files import require_output
 from recnext.tasks.classification.embedding import classes_of
 from recnext.tasks.classification.predict import Prediction, classify
 
 from .shared import parse_size, require_at_least
 from .tables import make_table, weight_facts
 
+_COLUMNS = ("image", "rank", "index", "class", "probability")
 _REPORTED = 20  # unreadable images named at the end
 
 
@@ -50,6 +52,7 @@ def run(
     json: bool = False,
     output: Optional[Path] = None,
     trust: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Classifies images.
 
@@ -74,6 +77,7 @@ def run(
         output: CSV file to write, a line for each image and class; or .parquet, a row an image: then nothing is
             printed, images may be tar shards, several processes (torchrun) share them, and a killed run goes on.
         trust: open a .pt2 file, which can run any program on this machine.
+        overwrite: replace files that this command did not write.
     """
     exported = model is not None and is_exported(model)
     if exported and (checkpoint is not None or pretrained or ema or backend != "torch" or precision != "auto"):
@@ -88,13 +92,16 @@ def run(
             "no weights are given, and random ones tell nothing: add --checkpoint FILE, or --model NAME --pretrained"
         )
     require_at_least(1, topk=topk, batch_size=batch_size, workers=workers)
-    if output is not None and not output.parent.is_dir():
-        raise RecNextError(f"cannot write {output}: there is no folder {output.parent}")
+    if output is not None and output.suffix not in (".csv", ".parquet"):
+        raise RecNextError(f"--output is {output}: expected a name ending in .csv or .parquet")
+    if output is not None:
+        require_output(output, overwrite=overwrite, mark=",".join(_COLUMNS), inputs=images)
     size = parse_size(image_size) if image_size else None
     if output is not None and output.suffix == ".parquet":
         return make_table(
             images,
             output,
+            overwrite=overwrite,
             load_network=lambda target: load(
                 model,
                 checkpoint=checkpoint,
@@ -186,8 +193,9 @@ def _print_json(stack: ExitStack) -> Any:
 
 
 def _open_csv(path: Path, stack: ExitStack) -> Any:
-    writer = csv.writer(stack.enter_context(path.open("w", newline="", encoding="utf-8")))
-    writer.writerow(("image", "rank", "index", "class", "probability"))
+    path.unlink(missing_ok=True)  # a link is replaced, not followed
+    writer = csv.writer(stack.enter_context(path.open("x", newline="", encoding="utf-8")))
+    writer.writerow(_COLUMNS)
     return writer
 
 

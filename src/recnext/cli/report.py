@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Optional
 
 from recnext.engine.devices import choose_device
-from recnext.files import write_atomically
+from recnext.files import require_output, write_atomically
 from recnext.screen import Screen
 from recnext.study.report import build_report
 
-from .shared import progress_bar, require_at_least, require_parent
+from .shared import progress_bar, require_at_least
 
 
 def run(
@@ -21,6 +21,7 @@ def run(
     workers: int = 2,
     mistakes: int = 24,
     erf_images: int = 16,
+    overwrite: bool = False,
 ) -> int:
     """Writes one HTML page about a run: curves, mistakes, confusion, calibration, classes, speed, recipe.
 
@@ -36,12 +37,13 @@ def run(
         workers: processes that load images.
         mistakes: shown at most.
         erf_images: for the effective receptive field; 0 leaves it out.
+        overwrite: replace files that this command did not write.
     """
     require_at_least(1, batch_size=batch_size)
     require_at_least(0, workers=workers, mistakes=mistakes, erf_images=erf_images)
     target = choose_device(device)
     path = output or folder / "report.html"
-    require_parent(path)
+    require_output(path, overwrite=overwrite)
     with progress_bar() as bar:
         task = bar.add_task("", total=None)
 

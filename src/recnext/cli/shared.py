@@ -46,16 +46,6 @@ def require_folder(output: Union[str, Path, None]) -> None:
         raise RecNextError(f"{output} is a file: --output expects a folder")
 
 
-def require_parent(output: Optional[Path]) -> None:
-    """Checks that the folder of a file to write is there; None is a flag left out.
-
-    Raises:
-        RecNextError: it is not.
-    """
-    if output is not None and not output.parent.is_dir():
-        raise RecNextError(f"cannot write {output}: there is no folder {output.parent}")
-
-
 def parse_size(text: str) -> tuple[int, int]:
     """Height and width of "N" or "HxW".
 

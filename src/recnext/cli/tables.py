@@ -56,6 +56,7 @@ def make_table(
     device: str,
     backend: str = "torch",
     precision: str = "auto",
+    overwrite: bool = False,
 ) -> int:
     """Writes the table, or goes on with it; the exit status is 1 when images could not be read.
 
@@ -71,8 +72,9 @@ def make_table(
         device: as of `joined`.
         backend: as of `forward_for`.
         precision: as of `forward_for`.
+        overwrite: replace another table.
     """
-    parts = Parts(output)
+    parts = Parts(output, overwrite=overwrite)
     source = open_chunks(images)
     with joined(device) as processes:
         network = load_network(processes.device)

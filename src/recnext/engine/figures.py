@@ -5,12 +5,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from recnext.errors import MissingExtraError
+from recnext.files import MARK, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,7 +75,9 @@ def figure(path: Path, width: float, height: float) -> Iterator["Figure"]:
     with matplotlib.rc_context({**STYLE, "font.family": list(_families())}):
         drawing = Figure(figsize=(width, height), layout="constrained")
         yield drawing
-        drawing.savefig(path)
+        key = {"png": "Software", "pdf": "Creator", "svg": "Creator"}.get(kind := path.suffix[1:].lower())
+        drawing.savefig(content := BytesIO(), format=kind or None, metadata={key: MARK} if key else None)
+    write_atomically(path, content.getvalue())
 
 
 def caption(drawing: Any, text: str) -> None:

@@ -139,7 +139,7 @@ def test_another_run_is_not_continued_and_nothing_is_overwritten(folder, model, 
     with pytest.raises(RecNextError, match="was started with other images, listing:"):
         parts.open({"weights": "a", **FileChunks([str(folder / "1")]).facts()})
     written(model, source, tmp_path / "b.parquet")
-    with pytest.raises(RecNextError, match="already exists: remove it"):
+    with pytest.raises(RecNextError, match="already exists: give another output"):
         Parts(tmp_path / "b.parquet").open({})
     with pytest.raises(RecNextError, match=r"ends in \.parquet"):
         Parts(tmp_path / "b.csv")

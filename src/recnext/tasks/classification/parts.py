@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recnext.errors import MissingExtraError, RecNextError
-from recnext.files import write_atomically
+from recnext.files import require_output, write_atomically
 
 _MANIFEST = "manifest.json"
 
@@ -23,13 +23,14 @@ class Parts:
 
     Args:
         output: ends in ``.parquet``.
+        overwrite: replace another table.
 
     Raises:
         RecNextError: another suffix, or no such folder.
         MissingExtraError: pyarrow is not installed.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, *, overwrite: bool = False) -> None:
         from importlib.util import find_spec
 
         if find_spec("pyarrow") is None:
@@ -39,6 +40,7 @@ class Parts:
         if not output.parent.is_dir():
             raise RecNextError(f"cannot write {output}: there is no folder {output.parent}")
         self.output = output
+        self.overwrite = overwrite
         self.folder = output.with_name(output.name + ".parts")
 
     def open(self, facts: Mapping[str, Any]) -> bool:
@@ -52,8 +54,7 @@ class Parts:
         """
         manifest = self.folder / _MANIFEST
         if not manifest.is_file():
-            if self.output.exists():
-                raise RecNextError(f"{self.output} already exists: remove it, or choose another --output")
+            require_output(self.output, overwrite=self.overwrite, mark=None)
             shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was killed while it cleared up
             self.folder.mkdir()
             write_atomically(manifest, json.dumps(facts, indent=1).encode("utf-8"))
