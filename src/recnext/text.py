@@ -37,6 +37,29 @@ def read_text(path: Path) -> str:
         ) from None
 
 
+def read_json(path: Path, what: str = "a JSON file") -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        path: of the file.
+        what: it should be, for errors.
+
+    Raises:
+        RecNextError: there is no such file, it cannot be read, or holds no JSON object.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except OSError as error:
+        raise RecNextError(f"cannot read {path}: {error.strerror or error}") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RecNextError(f"{path} is not valid JSON: {' '.join(str(error).split())}") from None
+    except ValueError as error:  # RecNextError, or a number of thousands of digits
+        raise RecNextError(f"{path} is not {what}: {error}") from None
+    if not isinstance(content, dict):
+        raise RecNextError(f"{path} is not {what}: expected a JSON object, not {type(content).__name__}")
+    return content
+
+
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file.
 

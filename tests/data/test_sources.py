@@ -39,8 +39,11 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def labels(source) -> list[int]:
-    source.transform = PREPARATION.evaluation_transform()
-    return [label for batch in make_loader(source, EvaluationBatches(len(source), batch_size=4)) for label in batch[1]]
+    return [label for batch in loaded(source, EvaluationBatches(len(source), batch_size=4)) for label in batch[1]]
+
+
+def loaded(source, batches, **options):
+    return list(make_loader(source, batches, transform=PREPARATION.evaluation_transform(), **options))
 
 
 def test_folders_are_the_default_and_a_kind_is_named(tmp_path):
@@ -76,7 +79,7 @@ def test_cifar(tmp_path, monkeypatch):
     splits = open_dataset(f"cifar10:{tmp_path}")
     assert (len(splits.train), len(splits.val), len(splits.class_names)) == (20, 4, 10)
     assert labels(splits.val) == [0, 0, 1, 2]
-    assert splits.train[4][0].size() == (3, 32, 32) if splits.train.transform else splits.train[4][0].size == (32, 32)
+    assert splits.train[4][0].size == (32, 32)
     with pytest.raises(RecNextError, match=r"cifar-100-python is missing .*unpack cifar-100-python.tar.gz"):
         open_dataset(f"cifar100:{tmp_path}")
     with monkeypatch.context() as patch:
@@ -182,8 +185,7 @@ def test_tar_archives_are_read_by_number_in_any_process(tmp_path, workers):
     splits = open_dataset(f"tar:{tmp_path}")
     assert splits.class_names == ("cat", "dog")
     splits.val[0]  # leaves an archive open in this process
-    splits.val.transform = PREPARATION.evaluation_transform()
-    batches = list(make_loader(splits.val, EvaluationBatches(6, batch_size=2), workers=workers))
+    batches = list(loaded(splits.val, EvaluationBatches(6, batch_size=2), workers=workers))
     assert [label for batch in batches for label in batch.labels.tolist()] == [0, 0, 0, 1, 1, 1]
     assert batches[0].names[1].endswith("cat.tar:1.jpg")
     red = torch.cat([batch.images[:, 0, 0, 0] for batch in batches])
@@ -199,11 +201,10 @@ def test_damaged_images_in_archives_are_named(tmp_path):
             add(archive, "cat/1.jpg", jpeg(1)[:300])
             add(archive, "dog/0.jpg", jpeg(2))
     splits = open_dataset(f"tar:{tmp_path}")
-    splits.train.transform = splits.val.transform = PREPARATION.evaluation_transform()
-    (batch,) = make_loader(splits.val, EvaluationBatches(3, batch_size=3))
+    (batch,) = loaded(splits.val, EvaluationBatches(3, batch_size=3))
     assert batch.labels.tolist() == [0, 1]
     assert "val.tar:cat/1.jpg: " in batch.unreadable[0]
-    (batch,) = make_loader(splits.train, TrainBatches(3, batch_size=3))
+    (batch,) = loaded(splits.train, TrainBatches(3, batch_size=3))
     assert len(batch.labels) == 3
     assert "train.tar:cat/1.jpg: " in batch.unreadable[0]
 
@@ -236,12 +237,10 @@ def test_parquet_files(tmp_path, kind, hf_offline):
     write_parquet(root, {"train": [[jpeg(1)] * 4, [jpeg(2)] * 3], "validation": [damaged]})
     splits = open_dataset(f"{kind}:{root}")
     assert (len(splits.train), len(splits.val), splits.class_names) == (7, 3, ("cat", "dog"))
-    splits.val.transform = PREPARATION.evaluation_transform()
-    (batch,) = make_loader(splits.val, EvaluationBatches(3, batch_size=3))
+    (batch,) = loaded(splits.val, EvaluationBatches(3, batch_size=3))
     assert batch.labels.tolist() == [0, 0]
     assert "0-1.jpg" in batch.unreadable[0]
-    splits.train.transform = PREPARATION.training_transform()
-    batches = list(make_loader(splits.train, TrainBatches(7, batch_size=3), workers=1))
+    batches = list(loaded(splits.train, TrainBatches(7, batch_size=3), workers=1))
     assert [len(batch.labels) for batch in batches] == [3, 3]
     with pytest.raises(RecNextError, match=r"cannot (open|read)"):
         open_dataset(f"{kind}:{tmp_path / 'none'}")

@@ -50,16 +50,14 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def splits(root):
-    splits = open_dataset(f"wds:{root}")
-    splits.train.transform = PREPARATION.training_transform(Augmentation())
-    splits.val.transform = PREPARATION.evaluation_transform()
-    return splits
+    return open_dataset(f"wds:{root}")
 
 
 def epoch(source, *, start=0, workers=0, seed=1, number=2, **options):
     batches = TrainBatches(len(source), batch_size=3, seed=seed, **options)
     batches.set_position(number, start)
-    return list(make_loader(source, batches, seed=seed, workers=workers))
+    transform = PREPARATION.training_transform(Augmentation())
+    return list(make_loader(source, batches, transform=transform, seed=seed, workers=workers))
 
 
 def same(left, right):
@@ -110,7 +108,7 @@ def test_evaluation_gives_each_image_once_over_all_processes(splits, world_size,
         for rank in range(world_size)
         for batch in make_loader(
             splits.val, EvaluationBatches(len(splits.val), batch_size=4, rank=rank, world_size=world_size),
-            workers=workers,
+            transform=PREPARATION.evaluation_transform(), workers=workers,
         )
     ]  # fmt: skip
     assert sorted(keys(batches)) == [f"{number:05d}" for number in range(35) if number != 3]
@@ -126,7 +124,6 @@ def test_training_replaces_what_is_damaged_and_names_it(tmp_path):
         file.truncate(12 * 1024)  # in the middle of an image
     source = open_dataset(f"wds:{tmp_path}").train
     assert source.class_names == ("0", "1", "2")
-    source.transform = PREPARATION.evaluation_transform()
     batches = epoch(source)
     assert all(len(batch.images) == 3 for batch in batches)
     messages = "; ".join(text for batch in batches for text in batch.unreadable)

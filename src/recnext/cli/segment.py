@@ -52,6 +52,7 @@ def evaluation(
     image_size: Optional[int] = None,
     window: int = 0,
     num_classes: Optional[int] = None,
+    mask_values: Optional[tuple[int, ...]] = None,
     workers: int = 2,
     device: str = "auto",
     json: bool = False,
@@ -70,6 +71,7 @@ def evaluation(
         image_size: shorter side at which images are segmented; by default the one of training, 512 for published.
         window: side of a sliding window in pixels of that size; 0 segments whole images, as published.
         num_classes: classes, where no classes.txt names them.
+        mask_values: what masks hold for each class, such as [0,255], as in training.
         workers: processes that load images.
         device: auto, cpu, cuda, cuda:1, mps.
         json: print JSON instead of a table.
@@ -78,7 +80,7 @@ def evaluation(
     require_at_least(0, workers=workers, window=window)
     require_at_least(SMALLEST_IMAGE, image_size=image_size, window=window or None)
     require_folder(output)
-    images = open_evaluation(Path(data), num_classes=num_classes)
+    images = open_evaluation(Path(data), num_classes=num_classes, values=mask_values)
     with joined(device) as processes:
         model = load(checkpoint, backbone=backbone, ema=ema, fused=fused, device=processes.device)
         if model.num_classes != len(images.class_names):
@@ -87,10 +89,11 @@ def evaluation(
                 "evaluate on the classes it was trained for"
             )
         preparation = preparation_of(model, image_size=image_size)
-        images.transform = preparation.evaluation_transform()
         console = Console(stderr=json, quiet=not processes.first)
         share = {"rank": processes.rank, "world_size": processes.world_size}
-        loader = evaluation_loader(images, workers=workers, pin_memory=processes.device.type == "cuda", **share)
+        loader = evaluation_loader(
+            images, preparation=preparation, workers=workers, pin_memory=processes.device.type == "cuda", **share
+        )
         with _progress(console, "evaluating") as progress:
             bar = progress.add_task("", total=len(loader))
             meter = evaluate(

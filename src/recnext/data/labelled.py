@@ -20,7 +20,7 @@ VALIDATION = ("val", "validation", "valid", "test")
 _SHOWN = 8  # names listed in an error
 
 
-class LabelledImages(Dataset[tuple[Any, int]]):
+class LabelledImages(Dataset[tuple[Image.Image, int]]):
     """Pairs of an RGB `PIL.Image` and its label; a subclass says where image `index` is.
 
     Args:
@@ -33,7 +33,6 @@ class LabelledImages(Dataset[tuple[Any, int]]):
         self.labels = list(labels)
         self.class_names = tuple(class_names)
         self.root = root
-        self.transform: Any = None
 
     def file(self, index: int) -> Union[str, io.BytesIO]:
         """A path, or what a file holds.
@@ -58,7 +57,7 @@ class LabelledImages(Dataset[tuple[Any, int]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         """The image and its label.
 
         Raises:
@@ -69,7 +68,7 @@ class LabelledImages(Dataset[tuple[Any, int]]):
         except (UnreadableImageError, OSError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UnreadableImageError(f"cannot read image {self.name(index)}: {reason}") from None
-        return (image if self.transform is None else self.transform(image)), self.labels[index]
+        return image, self.labels[index]
 
     def take_classes(self, names: Sequence[str]) -> None:
         """Labels the images by the places of their classes in `names`.

@@ -70,7 +70,6 @@ class StreamSource:
         self.shuffle = shuffle
         self.class_names = shards.class_names
         self.root = shards.root
-        self.transform: Any = None
         self._places = list(range(len(shards.class_names)))
 
     def __len__(self) -> int:
@@ -145,7 +144,7 @@ class _Stream(IterableDataset[Batch]):
     def __init__(self, loader: StreamLoader) -> None:
         self.source = loader.dataset
         self.batches = loader.batch_sampler
-        self.transform = loader.transform or loader.dataset.transform
+        self.transform = loader.transform
         self.seed = loader.seed
         self.workers = max(loader.workers, 1)
 

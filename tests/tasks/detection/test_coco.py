@@ -56,8 +56,7 @@ def test_crowds_and_empty_images_are_not_trained_on(data):
 def test_flips_take_boxes_and_masks_along(data):
     folder = open_coco(data, masks=True).train
     plain, before = folder[0]
-    folder.transform = training_transform(hflip=1.0, photometric=False)
-    flipped, after = folder[0]
+    flipped, after = training_transform(hflip=1.0, photometric=False)(*folder[0])
     assert torch.equal(flipped, plain.flip(-1))
     assert torch.equal(after["masks"], before["masks"].flip(-1))
     assert torch.equal(after["boxes"][:, 0], 64 - before["boxes"][:, 2])

@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -130,3 +132,62 @@ def test_what_is_wrong_with_a_tree(plain, tmp_path):
         open_mask_folders(plain / "train" / "images")
     with pytest.raises(RecNextError, match="does not exist"):
         open_mask_folders(plain / "nowhere")
+
+
+def test_masks_of_0_and_255_need_the_number_of_each_class(plain):
+    (plain / "classes.txt").write_bytes(b"\xef\xbb\xbfbackground\r\nobject\r\n")
+    for mask in plain.rglob("*.png"):
+        write_mask(mask, [[0, 255, 0, 0]] * 6, repeat=2)
+    with pytest.raises(RecNextError, match=r"hold 0 and 255 alone.*no pixel is 'object'.*--mask-values \[0,255\]"):
+        open_mask_folders(plain)
+    folders = open_mask_folders(plain, values=(0, 255))
+    assert folders.class_names == ("background", "object")
+    assert folders.train[0][1].tolist() == [[0, 0, 1, 1, 0, 0, 0, 0]] * 6
+    write_mask(folders.train.pairs[0][1], [[0, 7]] * 6, repeat=4)
+    with pytest.raises(UnreadableImageError, match=r"label 7 at row 0, column 4: expected 0, 255 for 2 classes$"):
+        folders.train[0]
+    for values, message in (((0, 0), "are not 2 different numbers"), ((0, 1, 2), "are not 2"), ((0, -1), "from 0 to")):
+        with pytest.raises(RecNextError, match=message):
+            open_mask_folders(plain, values=values)
+
+
+def test_masks_without_255_and_masks_with_any_class_are_taken_as_they_are(plain):
+    for mask in plain.rglob("*.png"):
+        write_mask(mask, [[0, 0, 0, 0]] * 6, repeat=2)
+    assert len(open_mask_folders(plain).val) == 2
+    write_mask(plain / "train" / "masks" / "b.png", [[0, 1, 255, 255]] * 6, repeat=2)
+    write_mask(plain / "train" / "masks" / "a.png", [[0, 0, 255, 255]] * 6, repeat=2)
+    assert len(open_mask_folders(plain).train) == 2
+
+
+def test_two_masks_or_two_images_of_one_name_are_refused(plain):
+    write_mask(plain / "val" / "masks" / "b.bmp", [[0, 1, 2, 255]] * 6, repeat=2)
+    with pytest.raises(RecNextError, match=r"masks/b\.bmp and .*masks/b\.png have one name"):
+        open_mask_folders(plain)
+    (plain / "val" / "masks" / "b.bmp").unlink()
+    Image.new("RGB", (8, 6)).save(plain / "val" / "images" / "b.png")
+    with pytest.raises(RecNextError, match=r"images/b\.jpg and .*images/b\.png have one name"):
+        open_mask_folders(plain)
+
+
+def test_hidden_files_links_and_both_forms_of_unicode(plain):
+    for kind, ending in (("images", "jpg"), ("masks", "png")):
+        folder = plain / "train" / kind
+        (folder / f"._a.{ending}").write_bytes(b"\0\5\x16\7")
+        form = "NFC" if kind == "images" else "NFD"
+        (folder / f"b.{ending}").rename(folder / unicodedata.normalize(form, f"caf\u00e9.{ending}"))
+        (plain / "moved").mkdir(exist_ok=True)
+        folder.rename(plain / "moved" / kind)
+        folder.symlink_to(plain / "moved" / kind)
+    assert [folders.name for folders, _ in open_mask_folders(plain).train.pairs] == ["a.jpg", "caf\u00e9.jpg"]
+
+
+def test_other_names_of_the_splits(plain):
+    (plain / "val").rename(plain / "valid")
+    assert len(open_mask_folders(plain).val) == 2
+
+
+def test_names_in_another_encoding_are_one_line(plain):
+    (plain / "classes.txt").write_bytes("sky\nroad\nb\u00e4r\n".encode("latin-1"))
+    with pytest.raises(RecNextError, match=r"classes\.txt is no UTF-8 text.*save it as UTF-8"):
+        open_mask_folders(plain)

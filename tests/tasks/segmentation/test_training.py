@@ -46,10 +46,9 @@ def evaluated(folder, data, name="best", **options):
     model = load(folder / f"{name}.safetensors")
     images = open_mask_folders(data).val
     preparation = preparation_of(model)
-    images.transform = preparation.evaluation_transform()
     meter = evaluate(
         model,
-        evaluation_loader(images, workers=0),
+        evaluation_loader(images, preparation=preparation),
         num_classes=6,
         preparation=preparation,
         device=torch.device("cpu"),
@@ -162,11 +161,11 @@ def test_two_processes_train_one_model_and_evaluate_each_image_once(data, tmp_pa
 def test_ranks_share_the_images_between_them(data):
     """What two ranks see together is what one sees: each image once, none twice."""
     images = open_mask_folders(data).val
-    images.transform = preparation_of(build("test_recnext_m", num_classes=6)).evaluation_transform()
+    preparation = preparation_of(build("test_recnext_m", num_classes=6))
     names = [
         name
         for rank in range(2)
-        for batch in evaluation_loader(images, workers=0, rank=rank, world_size=2)
+        for batch in evaluation_loader(images, preparation=preparation, rank=rank, world_size=2)
         for name in batch.names
     ]
     assert sorted(names) == sorted(images.name(index) for index in range(5))
@@ -191,8 +190,9 @@ def test_workers_give_the_same_batches(data):
 
     def batches(workers):
         folder = open_mask_folders(data).train
-        folder.transform = preparation_of(build("test_recnext_m", num_classes=6), image_size=32).training_transform()
-        return list(training_loader(folder, TrainBatches(12, batch_size=4, seed=1), seed=1, workers=workers))
+        preparation = preparation_of(build("test_recnext_m", num_classes=6), image_size=32)
+        options = {"transform": preparation.training_transform(), "seed": 1, "workers": workers}
+        return list(training_loader(folder, TrainBatches(12, batch_size=4, seed=1), **options))
 
     for one, other in zip(batches(0), batches(1), strict=True):
         assert torch.equal(one.images, other.images)

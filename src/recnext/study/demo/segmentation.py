@@ -160,8 +160,7 @@ def _clear(output: Path, data: Path) -> None:
 def _evaluated(model: SemanticFPN, data: Path) -> SegmentationResult:
     folder = open_mask_folders(data).val
     preparation = preparation_of(model)
-    folder.transform = preparation.evaluation_transform()
-    loader = evaluation_loader(folder, workers=0)
+    loader = evaluation_loader(folder, preparation=preparation)
     return evaluate(
         model, loader, num_classes=model.num_classes, preparation=preparation, device=torch.device("cpu")
     ).compute()

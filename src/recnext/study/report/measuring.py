@@ -148,7 +148,6 @@ def measure(
     positions, labels, predictions, confidences = recorder.facts()
     wrong = predictions != labels
     order = (confidences * wrong).argsort(descending=True, stable=True)[: min(mistakes, int(wrong.sum()))]
-    images.transform = None
     return Measured(
         accuracy=accuracy,
         class_names=names,
@@ -229,13 +228,13 @@ def measure_field(
         count: images.
         on_batch: told the images of each batch.
     """
-    images.transform = preparation.evaluation_transform()
+    transform = preparation.evaluation_transform()
     count = min(count, len(images))
     chosen = [index * len(images) // count for index in range(count)]
 
     def batches() -> Any:
         for start in range(0, count, _ERF_BATCH):
-            pixels = torch.stack([images[index][0] for index in chosen[start : start + _ERF_BATCH]])
+            pixels = torch.stack([transform(images[index][0]) for index in chosen[start : start + _ERF_BATCH]])
             yield normalise(pixels, mean=preparation.mean, std=preparation.std, device=device)
 
     weights = effective_receptive_field(network, batches(), on_batch=on_batch)

@@ -119,7 +119,7 @@ def evaluate_classifier(
 
     Args:
         forward: normalised float32 (N, 3, H, W), channels_last, to logits (N, num_classes).
-        images: from `open_for`, or any data set of `make_loader`; its transform is set here.
+        images: from `open_for`, or any data set of `make_loader`.
         preparation: of the images.
         num_classes: width of the logits.
         device: where `forward` runs.
@@ -132,9 +132,9 @@ def evaluate_classifier(
     Raises:
         UnreadableImageError: names the first image that could not be read.
     """
-    images.transform = preparation.evaluation_transform()
     batches = EvaluationBatches(len(images), batch_size=batch_size, rank=rank, world_size=world_size)
-    loader = make_loader(images, batches, workers=workers, pin_memory=device.type == "cuda")
+    options: dict[str, Any] = {"workers": workers, "pin_memory": device.type == "cuda"}
+    loader = make_loader(images, batches, transform=preparation.evaluation_transform(), **options)
 
     def watched() -> Any:
         for batch in loader:

@@ -75,8 +75,6 @@ class ClassificationJob:
     ) -> tuple[DataLoader[Any], DataLoader[Any]]:
         """Augmented images, and the held-out ones as they are evaluated."""
         preparation, size = _preparation(settings, model), settings.batch_size
-        splits.train.transform = preparation.training_transform(settings.augmentation)
-        splits.val.transform = preparation.evaluation_transform()
         place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
         batches = TrainBatches(
             len(splits.train), batch_size=size, seed=settings.seed, repeats=settings.repeats, **place
@@ -89,7 +87,11 @@ class ClassificationJob:
         options: dict[str, Any] = {"seed": settings.seed, "workers": settings.workers}
         options["pin_memory"] = accelerator.device.type == "cuda"
         held_out = EvaluationBatches(len(splits.val), batch_size=size, **place)
-        return make_loader(splits.train, batches, **options), make_loader(splits.val, held_out, **options)
+        training, evaluation = preparation.training_transform(settings.augmentation), preparation.evaluation_transform()
+        return (
+            make_loader(splits.train, batches, transform=training, **options),
+            make_loader(splits.val, held_out, transform=evaluation, **options),
+        )
 
     def head(self, model: nn.Module) -> nn.Module:
         """The classifier."""

@@ -1,6 +1,6 @@
 """Batches of images of one orientation, and the loaders that make them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -76,10 +76,17 @@ def collate(samples: Sequence[KeyedSample]) -> DetectionBatch:
 
 
 def training_loader(
-    folder: CocoFolder, batches: GroupedBatches, *, seed: int, workers: int, pin_memory: bool = False
+    folder: CocoFolder,
+    batches: GroupedBatches,
+    *,
+    transform: Callable[..., Any],
+    seed: int,
+    workers: int,
+    pin_memory: bool = False,
 ) -> DataLoader[DetectionBatch]:
-    """Loads training batches; an image that cannot be read is replaced by another, and told."""
-    return make_loader(folder, batches, seed=seed, workers=workers, pin_memory=pin_memory, collate_fn=collate)
+    """Loads training batches; an image that cannot be read is replaced by another, and named."""
+    options: dict[str, Any] = {"seed": seed, "workers": workers, "pin_memory": pin_memory}
+    return make_loader(folder, batches, transform=transform, pairs=True, collate_fn=collate, **options)
 
 
 def evaluation_loader(

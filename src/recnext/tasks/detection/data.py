@@ -39,9 +39,6 @@ class CocoFolder(Dataset[tuple[Any, Target]]):
         file: their annotations.
         images: those of the file that are used.
         masks: load masks too.
-
-    Attributes:
-        transform: of (image, target), torchvision's v2 on tv_tensors.
     """
 
     def __init__(self, root: Path, file: CocoFile, images: list[CocoImage], *, masks: bool) -> None:
@@ -49,7 +46,6 @@ class CocoFolder(Dataset[tuple[Any, Target]]):
         self.file = file
         self.images = images
         self.masks = masks
-        self.transform: Optional[Callable[[Any, Target], tuple[Any, Target]]] = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -82,10 +78,7 @@ class CocoFolder(Dataset[tuple[Any, Target]]):
                 f"{record.width}x{record.height}"
             )
         image = tv_tensors.Image(torch.from_numpy(np.array(pixels)).permute(2, 0, 1))
-        target = self.target(record)
-        if self.transform is not None:
-            image, target = self.transform(image, target)
-        return image, target
+        return image, self.target(record)
 
     def target(self, record: CocoImage) -> Target:
         """The objects of an image as tv_tensors."""

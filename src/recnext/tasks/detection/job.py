@@ -79,12 +79,12 @@ class DetectionJob:
         self, settings: DetectSettings, model: nn.Module, splits: CocoFolders, accelerator: Accelerator
     ) -> tuple[DataLoader[Any], DataLoader[Any]]:
         """Batches of images of one orientation, and the held-out images one at a time."""
-        splits.train.transform = training_transform(hflip=settings.hflip, photometric=settings.photometric)
+        transform = training_transform(hflip=settings.hflip, photometric=settings.photometric)
         place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
         batches = GroupedBatches(splits.train.wide(), batch_size=settings.batch_size, seed=settings.seed, **place)
         options: dict[str, Any] = {"workers": settings.workers, "pin_memory": accelerator.device.type == "cuda"}
         return (
-            training_loader(splits.train, batches, seed=settings.seed, **options),
+            training_loader(splits.train, batches, transform=transform, seed=settings.seed, **options),
             evaluation_loader(splits.val, **place, **options),
         )
 

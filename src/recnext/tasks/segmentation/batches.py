@@ -1,7 +1,7 @@
 """Batches of images with label maps, and the loaders that make them."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from recnext.data.batch import KeyedSample
 from recnext.data.sampling import EvaluationBatches, TrainBatches
 
 from .data import MaskFolder
+from .transforms import SegmentationPreparation
 
 
 class TrainingBatch(NamedTuple):
@@ -57,15 +58,29 @@ def collate_evaluation(samples: Sequence[KeyedSample]) -> EvaluationBatch:
 
 
 def training_loader(
-    folder: MaskFolder, batches: TrainBatches, *, seed: int, workers: int, pin_memory: bool = False
+    folder: MaskFolder,
+    batches: TrainBatches,
+    *,
+    transform: Callable[..., Any],
+    seed: int,
+    workers: int,
+    pin_memory: bool = False,
 ) -> DataLoader[TrainingBatch]:
-    """Loads crops; a sample that cannot be used is replaced by another, and told."""
-    return make_loader(folder, batches, seed=seed, workers=workers, pin_memory=pin_memory, collate_fn=collate_training)
+    """Loads crops; a sample that cannot be used is replaced by another, and named."""
+    options: dict[str, Any] = {"seed": seed, "workers": workers, "pin_memory": pin_memory}
+    return make_loader(folder, batches, transform=transform, pairs=True, collate_fn=collate_training, **options)
 
 
 def evaluation_loader(
-    folder: MaskFolder, *, workers: int, rank: int = 0, world_size: int = 1, pin_memory: bool = False
+    folder: MaskFolder,
+    *,
+    preparation: SegmentationPreparation,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
 ) -> DataLoader[EvaluationBatch]:
-    """Loads whole images one at a time, each once over all processes."""
+    """Loads images one at a time, each once over all processes."""
     batches = EvaluationBatches(len(folder), batch_size=1, rank=rank, world_size=world_size)
-    return make_loader(folder, batches, workers=workers, pin_memory=pin_memory, collate_fn=collate_evaluation)
+    transform, options = preparation.evaluation_transform(), {"workers": workers, "pin_memory": pin_memory}
+    return make_loader(folder, batches, transform=transform, pairs=True, collate_fn=collate_evaluation, **options)

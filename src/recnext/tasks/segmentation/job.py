@@ -36,7 +36,7 @@ class SegmentationJob:
 
     def open(self, settings: SegmentSettings, data: Union[str, Path]) -> MaskFolders:
         """ADE20K's layout, or ``data/{train,val}/{images,masks}``."""
-        return open_mask_folders(Path(data), num_classes=settings.num_classes)
+        return open_mask_folders(Path(data), num_classes=settings.num_classes, values=settings.mask_values)
 
     def build(self, settings: SegmentSettings, splits: MaskFolders, *, weights: bool) -> SemanticFPN:
         """The segmenter; see `build_for`."""
@@ -61,19 +61,18 @@ class SegmentationJob:
         """Crops, and the held-out images one at a time."""
         assert isinstance(model, SemanticFPN)
         preparation = preparation_of(model, image_size=settings.image_size)
-        splits.train.transform = preparation.training_transform(
+        transform = preparation.training_transform(
             scale=settings.scale,
             cat_max_ratio=settings.cat_max_ratio,
             hflip=settings.hflip,
             photometric=settings.photometric,
         )
-        splits.val.transform = preparation.evaluation_transform()
         place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
         batches = TrainBatches(len(splits.train), batch_size=settings.batch_size, seed=settings.seed, **place)
         options: dict[str, Any] = {"workers": settings.workers, "pin_memory": accelerator.device.type == "cuda"}
         return (
-            training_loader(splits.train, batches, seed=settings.seed, **options),
-            evaluation_loader(splits.val, **place, **options),
+            training_loader(splits.train, batches, transform=transform, seed=settings.seed, **options),
+            evaluation_loader(splits.val, preparation=preparation, **place, **options),
         )
 
     def head(self, model: nn.Module) -> nn.Module:

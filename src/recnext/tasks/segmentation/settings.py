@@ -14,6 +14,7 @@ class SegmentSettings(NetworkSettings):
 
     Args:
         num_classes: as many as expected; needed where no classes.txt names the classes.
+        mask_values: what masks hold for each class, such as [0,255]; by default 0, 1, 2, in ADE20K's layout 1, 2, 3.
         neck_channels: width of the feature pyramid.
         head_channels: width of the head.
         dropout: share of the head's channels dropped.
@@ -26,6 +27,7 @@ class SegmentSettings(NetworkSettings):
     """
 
     num_classes: Optional[int] = None
+    mask_values: Optional[tuple[int, ...]] = None
     neck_channels: int = 256
     head_channels: int = 128
     dropout: float = 0.1
