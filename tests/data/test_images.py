@@ -88,5 +88,23 @@ def test_a_jpeg_of_thousands_of_scans_is_refused(tmp_path):
     assert open_image(str(tmp_path / "x.jpg")).size == (16, 8)
     last = content.rindex(b"\xff\xda")
     (tmp_path / "x.jpg").write_bytes(content[:last] + 500 * content[last:-2] + content[-2:])
-    with pytest.raises(UnreadableImageError, match=r"50\d scans, more than 100"):
+    with pytest.raises(UnreadableImageError, match="a JPEG of more than 100 scans"):
+        open_image(str(tmp_path / "x.jpg"))
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"exif": b"Exif\0\0" + b"\xff\xda" * 200}])
+def test_what_only_looks_like_scans_is_read(tmp_path, options):
+    """In a thumbnail, or in the film that a telephone puts behind a photograph."""
+    picture(size=(30, 20)).save(tmp_path / "x.jpg", **options)
+    pixels = np.asarray(open_image(str(tmp_path / "x.jpg")))
+    with open(tmp_path / "x.jpg", "ab") as file:
+        file.write(b"\xff\xda" * 10_000)
+    assert np.array_equal(open_image(str(tmp_path / "x.jpg")), pixels)
+
+
+def test_megabytes_for_a_few_pixels_are_refused(tmp_path):
+    picture(size=(16, 8)).save(tmp_path / "x.jpg")
+    with open(tmp_path / "x.jpg", "ab") as file:
+        file.write(bytes(5 * 2**20))
+    with pytest.raises(UnreadableImageError, match=r"a JPEG of 52\d+ bytes for 16x8 pixels"):
         open_image(str(tmp_path / "x.jpg"))

@@ -1,7 +1,9 @@
 """`recnext serve`."""
 
+import socket
+from contextlib import closing
 from importlib.util import find_spec
-from typing import Literal, Optional
+from typing import TYPE_CHECKING, Literal, Optional
 
 from recnext.checkpoints import load
 from recnext.deploy.serve.limits import Limits
@@ -10,6 +12,11 @@ from recnext.errors import MissingExtraError, RecNextError
 
 from .shared import parse_size, require_at_least
 
+if TYPE_CHECKING:
+    from recnext.deploy.serve.classifier import ServedClassifier
+
+_LARGEST_BATCH = 1024
+_LONGEST_WAIT = 1000  # milliseconds
 _PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
@@ -58,23 +65,18 @@ def run(
         raise RecNextError(
             "no weights are given, and random ones tell nothing: add --checkpoint FILE, or --model NAME --pretrained"
         )
-    require_at_least(1, max_batch=max_batch, threads=threads)
-    if batch_wait < 0:
-        raise RecNextError(f"--batch-wait is {batch_wait}: expected milliseconds from 0")
-    if max_batch & (max_batch - 1):
-        raise RecNextError(f"--max-batch is {max_batch}: expected a power of two")
-    for package in _PACKAGES:
-        if find_spec(package) is None:
-            raise MissingExtraError(package, "serve", "recnext serve")
-    from recnext.deploy.serve.app import Service
+    _check(max_batch=max_batch, batch_wait=batch_wait, threads=threads)
     from recnext.deploy.serve.classifier import ServedClassifier
+    from recnext.deploy.serve.decoders import process_context
     from recnext.deploy.serve.logs import configure_logs
-    from recnext.deploy.serve.server import hosts_for, is_loopback, listen, serve, url_of
+    from recnext.deploy.serve.server import hosts_for, listen, serve
+    from recnext.deploy.serve.service import Service
 
     size = parse_size(image_size) if image_size else None
     target = choose_device(device)
-    sock = listen(host, port)
-    try:
+    with closing(listen(host, port)) as sock:
+        names = hosts_for(sock, hosts.split(",") if hosts else ())
+        process_context()  # it imports while the network is loaded
         network = load(model, checkpoint=checkpoint, pretrained=pretrained, fused=True, ema=ema, device=target)
         configure_logs(log_level)
         classifier = ServedClassifier(
@@ -87,15 +89,23 @@ def run(
             threads=threads,
         )
         service = Service(classifier, limits=limits, largest_batch=max_batch, patience=batch_wait / 1e3)
-    except BaseException:
-        sock.close()
-        raise
-    names = hosts_for(sock, hosts.split(",") if hosts else ())
+        serve(service, sock, hosts=names, on_start=lambda: _announce(classifier, sock))
 
-    def announce() -> None:
-        print(f"{classifier.name} ({classifier.backend}) on {url_of(sock)}, Ctrl-C stops it", flush=True)
-        if not is_loopback(sock):
-            print("other machines can reach it, and it asks for no password", flush=True)
 
-    serve(service, sock, hosts=names, on_start=announce)
-    return 0
+def _check(*, max_batch: int, batch_wait: float, threads: Optional[int]) -> None:
+    require_at_least(1, max_batch=max_batch, threads=threads)
+    if not 0 <= batch_wait <= _LONGEST_WAIT:
+        raise RecNextError(f"--batch-wait is {batch_wait}: expected milliseconds from 0 to {_LONGEST_WAIT}")
+    if max_batch & (max_batch - 1) or max_batch > _LARGEST_BATCH:
+        raise RecNextError(f"--max-batch is {max_batch}: expected a power of two, at most {_LARGEST_BATCH}")
+    for package in _PACKAGES:
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "serve", "recnext serve")
+
+
+def _announce(classifier: "ServedClassifier", sock: socket.socket) -> None:
+    from recnext.deploy.serve.server import is_loopback, url_of
+
+    print(f"{classifier.name} ({classifier.backend}) on {url_of(sock)}, Ctrl-C stops it", flush=True)
+    if not is_loopback(sock):
+        print("other machines can reach it, and it asks for no password", flush=True)

@@ -1,5 +1,6 @@
 """One way of opening images, so that training, evaluation and prediction see the same pixels."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ OTHER_IMAGE_SUFFIXES = (
 """Endings of image files that are not read here, and are named where they are left out."""
 
 _MOST_SCANS = 100  # of a JPEG; progressive ones have about ten
+_MARKER = re.compile(rb"\xff+[^\x00\x01\xff\xd0-\xd8]")  # of a JPEG, with a length after it
+_BYTES_PER_PIXEL = 16  # of a JPEG; noise in the best quality takes 5
+_EXTRA_BYTES = 4 * 2**20  # of a JPEG: profiles, thumbnails, films
 _ORIENTATION = 0x0112  # of EXIF
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -139,15 +143,30 @@ def open_image(image: str, *, grey: bool = False) -> Image.Image:
 
 
 def _require_few_scans(image: Image.Image) -> None:
-    """Refuses a JPEG that passes over its pixels again and again, which takes minutes."""
+    """Refuses a JPEG that passes over its pixels for minutes, or has megabytes for a few of them."""
     stream: Any = getattr(image, "fp", None)
-    if image.format in ("JPEG", "MPO") and stream is not None:
-        place = stream.tell()
-        stream.seek(0)
-        scans = stream.read().count(b"\xff\xda")  # within a scan FF is followed by 00
-        stream.seek(place)
-        if scans > _MOST_SCANS:
-            raise UnreadableImageError(f"{scans} scans, more than {_MOST_SCANS}: expected a photograph")
+    if image.format not in ("JPEG", "MPO") or stream is None:
+        return
+    place = stream.tell()
+    stream.seek(0)
+    data = stream.read()
+    stream.seek(place)
+    if data.count(b"\xff\xda") > _MOST_SCANS and _count_scans(data) > _MOST_SCANS:
+        raise UnreadableImageError(f"a JPEG of more than {_MOST_SCANS} scans: expected a photograph")
+    if len(data) > _EXTRA_BYTES + _BYTES_PER_PIXEL * image.width * image.height:
+        raise UnreadableImageError(f"a JPEG of {len(data)} bytes for {image.width}x{image.height} pixels")
+
+
+def _count_scans(data: bytes) -> int:
+    """Scans as a JPEG decoder finds them, up to one too many; thumbnails and what follows the image do not count."""
+    scans, position = 0, 2
+    while scans <= _MOST_SCANS and (marker := _MARKER.search(data, position)):
+        kind, position = data[marker.end() - 1], marker.end()
+        if kind == 0xD9:  # the end of the image
+            break
+        scans += kind == 0xDA
+        position += int.from_bytes(data[position : position + 2], "big")
+    return scans
 
 
 def _upright(image: Image.Image) -> Image.Image:

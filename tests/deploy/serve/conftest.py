@@ -17,7 +17,8 @@ def run(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def classifier(run) -> ServedClassifier:
-    return ServedClassifier(load(checkpoint=run, fused=True), name="digits", backend="torch", threads=1)
+    network = load(checkpoint=run, fused=True)
+    return ServedClassifier(network, name="digits", backend="torch", precision="f32", threads=1)
 
 
 @pytest.fixture(scope="session")

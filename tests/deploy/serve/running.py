@@ -5,15 +5,16 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Optional
 
-from recnext.deploy.serve.app import Service
 from recnext.deploy.serve.classifier import ServedClassifier
 from recnext.deploy.serve.limits import Limits
 from recnext.deploy.serve.server import hosts_for, listen, make_server
+from recnext.deploy.serve.service import Service
 
 CLASSIFY = "/v1/classify"
 
@@ -41,6 +42,7 @@ class Reply:
 class Running:
     service: Service
     port: int
+    stop: Callable[[], None]
 
     @property
     def url(self) -> str:
@@ -80,12 +82,19 @@ def read_reply(sock: socket.socket) -> Reply:
     return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
 
 
+def form(content: bytes, *, field: str = "file", file: bool = True) -> tuple[bytes, str]:
+    name = '; filename="x.png"' if file else ""
+    head = f'--xyz\r\ncontent-disposition: form-data; name="{field}"{name}\r\ncontent-type: image/png\r\n\r\n'
+    return head.encode() + content + b"\r\n--xyz--\r\n", "multipart/form-data; boundary=xyz"
+
+
 @contextmanager
 def running(
     classifier: ServedClassifier, *, hosts: tuple[str, ...] = (), largest_batch: int = 8, **limits: Any
 ) -> Iterator[Running]:
     """Serves on a free port of the loopback until the block ends."""
     sock = listen("127.0.0.1", 0)
+    port = sock.getsockname()[1]
     service = Service(classifier, limits=Limits(**limits), largest_batch=largest_batch)
     server = make_server(service, hosts=hosts_for(sock, hosts))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
@@ -95,7 +104,7 @@ def running(
         time.sleep(0.01)
     assert server.started
     try:
-        yield Running(service, sock.getsockname()[1])
+        yield Running(service, port, partial(setattr, server, "should_exit", True))
     finally:
         server.should_exit = True
         thread.join(30)

@@ -1,10 +1,12 @@
 import io
+import pickle
+from http import HTTPStatus
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.serve.pictures import SVG, bomb, encoded
+from deploy.serve.pictures import SVG, bomb, encoded, scans
 from recnext.data.images import read_image
 from recnext.deploy.serve.decoding import decode
 from recnext.deploy.serve.limits import FORMATS, Limits, RefusedError
@@ -22,16 +24,16 @@ def refused(data: bytes, *, shorter_side: int = 32, limits: Limits = LIMITS) -> 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_pixels_are_those_of_the_other_commands(kind):
     data = encoded(kind)
-    upload = decode(data, limits=LIMITS, shorter_side=32)
-    assert upload.format == kind
-    assert np.array_equal(np.asarray(upload.image), np.asarray(read_image(io.BytesIO(data))))
+    image, format_name = decode(data, limits=LIMITS, shorter_side=32)
+    assert format_name == kind
+    assert np.array_equal(np.asarray(image), np.asarray(read_image(io.BytesIO(data))))
 
 
 def test_photos_are_turned_upright_and_grey_networks_get_grey():
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
-    upload = decode(encoded("JPEG", 40, 30, exif=exif), limits=LIMITS, shorter_side=32, grey=True)
-    assert (upload.image.size, upload.image.mode) == ((30, 40), "L")
+    image, _ = decode(encoded("JPEG", 40, 30, exif=exif), limits=LIMITS, shorter_side=32, grey=True)
+    assert (image.size, image.mode) == ((30, 40), "L")
 
 
 @pytest.mark.parametrize("data", [SVG, b"hello", b"%PDF-1.4", b"\0" * 100, encoded("TIFF"), encoded("PPM")])
@@ -59,16 +61,30 @@ def test_decompression_bombs_are_refused_by_their_header():
     assert refused(small, limits=Limits())[0] == 413
     status, reason = refused(bomb(1200, 1000))
     assert (status, reason) == (413, "1200x1000 is more than 1 megapixels")
-    assert decode(bomb(1000, 1000), limits=LIMITS, shorter_side=32).image.size == (1000, 1000)
+    assert decode(bomb(1000, 1000), limits=LIMITS, shorter_side=32)[0].size == (1000, 1000)
 
 
 def test_a_long_line_is_refused_before_resizing_makes_it_a_bomb():
     """Brought to 32 pixels in height it would have 32 * 32 * 2000 = 2 megapixels."""
     status, reason = refused(bomb(2000, 1))
     assert (status, reason) == (413, "2000x1, resized to 32 pixels on its shorter side, is more than 1 megapixels")
-    assert decode(bomb(900, 1), limits=LIMITS, shorter_side=32).image.size == (900, 1)
+    assert decode(bomb(900, 1), limits=LIMITS, shorter_side=32)[0].size == (900, 1)
 
 
-def test_limits_are_positive():
-    with pytest.raises(RecNextError, match=r"limits\.queue=0 must be above 0"):
-        Limits(queue=0)
+def test_a_jpeg_of_a_thousand_scans():
+    """Each of them is a pass over the image: 1 MB of them takes minutes."""
+    assert "a JPEG of more than 100 scans" in refused(scans(64, 1000))[1]
+    assert decode(scans(64, 50), limits=LIMITS, shorter_side=32)[0].size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("queue", 0), ("body_mib", float("inf")), ("answer_seconds", float("nan")), ("requests", 10**9)]
+)
+def test_limits_are_bounded(name, value):
+    with pytest.raises(RecNextError, match=rf"limits\.{name}={value}: expected a number above 0, at most"):
+        Limits(**{name: value})
+
+
+def test_refusals_go_from_process_to_process():
+    error = RefusedError(HTTPStatus.REQUEST_TIMEOUT, "too slow", kind="slow", close=True)
+    assert vars(pickle.loads(pickle.dumps(error))) == vars(error)

@@ -6,11 +6,14 @@ from PIL import Image
 
 pytest.importorskip("pytorch_grad_cam", reason="the explain extra is not installed")
 
+from recnext.deploy.serve.decoding import UploadDecoder
 from recnext.deploy.serve.explanation import overlay
+from recnext.deploy.serve.limits import Limits
 
 
 def test_map_of_the_class(classifier, digit):
-    image = classifier.prepare(Image.open(digit).convert("RGB"))
+    decoder = UploadDecoder(classifier.preparation, classifier.channels, Limits())
+    image = torch.from_numpy(decoder(digit.read_bytes(), None).pixels)
     best, other = (classifier.explain(image, label=label) for label in (7, 1))
     assert best.shape == other.shape == (32, 32)
     for heat in (best, other):

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import closing
 
 import pytest
@@ -58,3 +59,38 @@ def test_a_request_in_progress_is_answered_before_the_end(process, digit):
     request = next(line for line in lines if line["event"] == "request")
     assert {"time", "level", "id", "client", "ms", "decode", "queue", "compute"} <= set(request)
     assert (request["method"], request["path"], request["status"], request["batch"]) == ("POST", CLASSIFY, 200, 1)
+
+
+HANGING = """
+import sys, time
+from recnext.checkpoints import load
+from recnext.deploy.serve import classifier, limits, logs, server, service
+
+if __name__ == "__main__":
+    logs.configure_logs("info")
+    served = classifier.ServedClassifier(load(checkpoint=sys.argv[1]), name="x", backend="torch", precision="f32")
+    served.logits = lambda images: time.sleep(600)
+    serving = service.Service(served, limits=limits.Limits(shutdown_seconds=2))
+    sock = server.listen("127.0.0.1", 0)
+    server.serve(serving, sock, on_start=lambda: print(server.url_of(sock), flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_the_end_comes_in_time_though_the_network_hangs(run, digit):
+    command = [sys.executable, "-c", HANGING, str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        port = int(process.stdout.readline().rpartition(":")[2])
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            connection.request("POST", CLASSIFY, digit.read_bytes(), {"content-type": "image/png"})
+            time.sleep(0.5)
+            process.send_signal(signal.SIGTERM)
+            started = time.monotonic()
+            answer = connection.getresponse()  # when the time for requests in progress is over
+            assert (answer.status, json.loads(answer.read())) == (503, {"error": "the server is stopping"})
+            assert answer.getheader("connection") == "close"
+            process.wait(30)
+            assert time.monotonic() - started < 2.5
+        errors = process.stderr.read()
+    assert process.returncode == 1
+    assert json.loads(errors.splitlines()[-1])["event"] == "ended by force: something was still running"

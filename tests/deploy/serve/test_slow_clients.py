@@ -1,10 +1,15 @@
+import asyncio
 import contextlib
 import socket
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from deploy.serve.running import read_reply
+from recnext.deploy.serve.connections import Connections
+from recnext.deploy.serve.limits import Limits
 
 
 @pytest.fixture
@@ -84,6 +89,28 @@ def test_client_that_leaves_in_the_middle(server):
     assert server.alive()
 
 
+def test_answer_that_is_not_read():
+    """A protocol that answers with 50 MB meets a client that reads nothing of it."""
+    lost = threading.Event()
+
+    class Flood(asyncio.Protocol):
+        def connection_made(self, transport):
+            transport.write(bytes(50 * 2**20))
+
+        def connection_lost(self, error):
+            lost.set()
+
+    async def main() -> None:
+        config = SimpleNamespace(load=lambda: None, http_protocol_class=Flood)
+        Connections(Limits(receive_seconds=0.3)).bound(config)
+        server = await asyncio.get_running_loop().create_server(config.http_protocol_class, "127.0.0.1", 0)
+        async with server:
+            with socket.create_connection(server.sockets[0].getsockname()):
+                assert await asyncio.to_thread(lost.wait, 5)
+
+    asyncio.run(main())
+
+
 def test_too_many_connections(server):
     with contextlib.ExitStack() as stack:
         idle = [stack.enter_context(server.open()) for _ in range(6)]
@@ -101,5 +128,5 @@ def test_what_is_no_http(server, text):
         sock.sendall(text)
         answer = read_reply(sock)
         assert answer.status == 400
-        assert "Invalid HTTP request" in answer.error
+        assert b"Invalid HTTP request" in answer.body
     assert server.alive()

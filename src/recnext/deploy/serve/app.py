@@ -1,68 +1,45 @@
 """The page and the HTTP API of a classifier."""
 
-import asyncio
-import os
-import time
-from collections.abc import AsyncGenerator, Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Optional, TypeVar
+from typing import Annotated, Any, Optional
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
-from torch import Tensor
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from recnext._version import __version__
 
-from .batching import Batcher
-from .body import FIELD, read_image_bytes
-from .classifier import ServedClassifier
+from .body import FIELD
 from .connections import error_line
-from .decoding import decode
-from .explanation import overlay
-from .guard import UNCOUNTED, Guard
-from .limits import FORMATS, MEDIA_TYPES, Limits, RefusedError
-from .metrics import CONTENT_TYPE, Metrics
-from .schemas import (
-    ClassAnswer,
-    ClassificationAnswer,
-    ErrorAnswer,
-    ImageAnswer,
-    Milliseconds,
-    ModelAnswer,
-    StatusAnswer,
-)
+from .limits import FORMATS, MEDIA_TYPES, RefusedError
+from .metrics import CONTENT_TYPE
+from .schemas import ClassificationAnswer, ErrorAnswer, ModelAnswer, StatusAnswer
+from .service import Service
 
 STATIC = Path(__file__).parent / "static"
-_FILES = {
-    "/": ("index.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/docs": ("docs.html", "text/html"),
-    "/docs.js": ("docs.js", "text/javascript"),
-    "/page.css": ("page.css", "text/css"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+_PAGES = {
+    "/": "index.html",
+    "/page.js": "page.js",
+    "/docs": "docs.html",
+    "/docs.js": "docs.js",
+    "/page.css": "page.css",
+    "/icon.svg": "icon.svg",
 }
-_EXPLANATIONS = 8  # waiting at most
-_DECODERS = 4  # threads at most
 
-Value = TypeVar("Value")
-
+_FILE: dict[str, Any] = {"type": "string", "format": "binary"}
+_FORM: dict[str, Any] = {"type": "object", "required": [FIELD], "properties": {FIELD: _FILE}}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FIELD],
-                    "properties": {FIELD: {"type": "string", "format": "binary"}},
-                }
-            },
+            **{kind: {"schema": _FILE} for kind in MEDIA_TYPES},
+            "multipart/form-data": {"schema": _FORM},
         },
     }
 }
@@ -75,129 +52,18 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Service:
-    """A classifier with its queue, threads and counters.
-
-    Args:
-        classifier: to serve.
-        limits: on requests.
-        largest_batch: images computed together, a power of two.
-        patience: seconds that an idle network waits for company.
-    """
-
-    def __init__(
-        self, classifier: ServedClassifier, *, limits: Limits, largest_batch: int = 8, patience: float = 0.002
-    ) -> None:
-        self.classifier = classifier
-        self.limits = limits
-        self.metrics = Metrics()
-        self.metrics.describe(model=classifier.name, backend=classifier.backend, version=__version__)
-        self.batcher: Batcher[Tensor, Tensor] = Batcher(
-            classifier.logits,
-            largest=largest_batch,
-            patience=patience,
-            queue=limits.queue,
-            on_batch=self.metrics.batch,
-        )
-        self.metrics.watch_queue(self.batcher.__len__)
-        self._decoders = ThreadPoolExecutor(min(os.cpu_count() or 1, _DECODERS), thread_name_prefix="decode")
-        self._explaining = 0
-
-    async def close(self) -> None:
-        """Finishes what waits."""
-        await self.batcher.close()
-        self._decoders.shutdown()
-
-    async def classify(self, request: Request, topk: int) -> ClassificationAnswer:
-        """The likeliest classes of the image in a request."""
-        started = time.perf_counter()
-        data = await read_image_bytes(request, limits=self.limits)
-        received = time.perf_counter()
-        answer, image, decoded = await self._within(self._classified(data))
-        times = {
-            "receive": received - started,
-            "decode": decoded - received,
-            "queue": answer.queued,
-            "compute": answer.computed,
-        }
-        for stage, seconds in times.items():
-            self.metrics.parts.labels(stage).observe(seconds)
-        milliseconds = Milliseconds(**{stage: round(1e3 * seconds, 3) for stage, seconds in times.items()})
-        request.state.facts.update(bytes=len(data), batch=answer.batch, **milliseconds.model_dump())
-        classes = [
-            ClassAnswer(index=score.index, name=score.name, probability=score.probability)
-            for score in self.classifier.top(answer.result, topk)
-        ]
-        return ClassificationAnswer(classes=classes, image=image, batch=answer.batch, milliseconds=milliseconds)
-
-    async def explain(self, request: Request, label: Optional[int]) -> bytes:
-        """A PNG of what the network saw, with Grad-CAM over it."""
-        if not self.classifier.explains:
-            raise RefusedError(
-                HTTPStatus.NOT_IMPLEMENTED, "this server has no Grad-CAM: pip install 'recnext[explain]'", kind="extra"
-            )
-        if label is not None and label >= len(self.classifier.class_names):
-            count = len(self.classifier.class_names)
-            raise RefusedError(
-                HTTPStatus.UNPROCESSABLE_ENTITY, f"label {label}: there are {count} classes, from 0", kind="parameter"
-            )
-        if self._explaining >= _EXPLANATIONS:
-            raise RefusedError(
-                HTTPStatus.SERVICE_UNAVAILABLE, "too many explanations are waiting", kind="queue", retry_after=1
-            )
-        self._explaining += 1
-        try:
-            data = await read_image_bytes(request, limits=self.limits)
-            return await self._within(self._explained(data, label))
-        finally:
-            self._explaining -= 1
-
-    async def _classified(self, data: bytes) -> tuple[Any, ImageAnswer, float]:
-        pixels, image = await self._prepared(data)
-        decoded = time.perf_counter()
-        return await self.batcher.submit(pixels), image, decoded
-
-    async def _explained(self, data: bytes, label: Optional[int]) -> bytes:
-        pixels, _ = await self._prepared(data)
-        heat = await self.batcher.in_thread(lambda: self.classifier.explain(pixels, label=label))
-        return await self._decoding(lambda: overlay(pixels, heat))
-
-    async def _prepared(self, data: bytes) -> tuple[Tensor, ImageAnswer]:
-        classifier = self.classifier
-
-        def prepare() -> tuple[Tensor, ImageAnswer]:
-            upload = decode(
-                data, limits=self.limits, shorter_side=classifier.shorter_side, grey=classifier.channels == 1
-            )
-            width, height = upload.image.size
-            return classifier.prepare(upload.image), ImageAnswer(width=width, height=height, format=upload.format)
-
-        return await self._decoding(prepare)
-
-    async def _decoding(self, function: Callable[[], Value]) -> Value:
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, function)
-
-    async def _within(self, answer: Any) -> Any:
-        seconds = self.limits.answer_seconds
-        try:
-            return await asyncio.wait_for(answer, seconds)
-        except asyncio.TimeoutError:
-            raise RefusedError(
-                HTTPStatus.SERVICE_UNAVAILABLE, f"no answer within {seconds:g} s", kind="timeout", retry_after=5
-            ) from None
-
-
-def make_app(service: Service, *, hosts: Optional[Collection[str]] = None) -> Guard:
+def make_app(service: Service, *, hosts: Optional[Collection[str]] = None) -> FastAPI:
     """The ASGI application.
 
     Args:
         service: what it serves; started and closed with the application.
-        hosts: names that requests may be addressed to; None is any.
+        hosts: names that requests may be addressed to, as starlette's `TrustedHostMiddleware` takes them; None is any.
+            Another name may be another site's that points here (DNS rebinding).
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-        service.batcher.start()
+        await service.start()
         yield
         await service.close()
 
@@ -209,8 +75,11 @@ def make_app(service: Service, *, hosts: Optional[Collection[str]] = None) -> Gu
         redoc_url=None,
         lifespan=lifespan,
     )
+    if hosts is not None:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts), www_redirect=False)
+    for path, name in _PAGES.items():
+        app.add_route(path, partial(_page, name), include_in_schema=False)
     _add_errors(app)
-    _add_pages(app)
     _add_state(app, service)
 
     @app.post(
@@ -237,22 +106,15 @@ def make_app(service: Service, *, hosts: Optional[Collection[str]] = None) -> Gu
     ) -> Response:
         return Response(await service.explain(request, label), media_type="image/png")
 
-    paths = {*_FILES, *UNCOUNTED, "/openapi.json", "/v1/model", "/v1/classify", "/v1/explain"}
-    return Guard(app, limits=service.limits, metrics=service.metrics, paths=paths, hosts=hosts)
+    return app
 
 
-def _add_pages(app: FastAPI) -> None:
-    def add(path: str, name: str, kind: str) -> None:
-        @app.get(path, include_in_schema=False)
-        async def page() -> FileResponse:
-            return FileResponse(STATIC / name, media_type=kind, headers={"cache-control": "no-cache"})
-
-    for path, (name, kind) in _FILES.items():
-        add(path, name, kind)
+async def _page(name: str, request: Request) -> FileResponse:
+    return FileResponse(STATIC / name)
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
-    """What is served, health, readiness, metrics."""
+    """Adds what is served, health, readiness and metrics."""
 
     @app.get("/v1/model", summary="What is served")
     async def model() -> ModelAnswer:
@@ -276,8 +138,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
     @app.get("/ready", summary="Whether images are taken", responses={503: {"model": ErrorAnswer}})
     async def ready() -> StatusAnswer:
-        if not service.batcher.running:
-            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "not ready", kind="stopping")
+        service.check_ready()
         return StatusAnswer(status="ready")
 
     @app.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
@@ -286,7 +147,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
 
 def _add_errors(app: FastAPI) -> None:
-    """Every error is one line of JSON."""
+    """Makes every error one line of JSON."""
 
     @app.exception_handler(RefusedError)
     async def refused(request: Request, error: RefusedError) -> Response:
@@ -302,7 +163,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> Response:
-        return _line(HTTPStatus(error.status_code), error.detail, dict(error.headers or {}))
+        return _line(error.status_code, error.detail, dict(error.headers or {}))
 
     @app.exception_handler(Exception)  # raised again afterwards, for the log
     async def failed(request: Request, error: Exception) -> Response:
@@ -310,5 +171,5 @@ def _add_errors(app: FastAPI) -> None:
         return _line(HTTPStatus.INTERNAL_SERVER_ERROR, reason, {}, id=request.state.id)
 
 
-def _line(status: HTTPStatus, reason: str, headers: dict[str, str], **more: str) -> Response:
-    return Response(error_line(reason, **more), int(status), headers, media_type="application/json")
+def _line(status: int, reason: str, headers: dict[str, str], **more: str) -> Response:
+    return Response(error_line(reason, **more), status, headers, media_type="application/json")

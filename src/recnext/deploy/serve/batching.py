@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Generic, Optional, TypeVar
 
 from recnext.errors import RecNextError
 
-from .limits import RefusedError
+from .limits import unavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class Batcher(Generic[Item, Result]):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._task: Optional[asyncio.Task[None]] = None
         self._closed = False
+        self._since: Optional[float] = None  # the batch in progress began
 
     def __len__(self) -> int:
         """Items waiting."""
@@ -87,6 +88,11 @@ class Batcher(Generic[Item, Result]):
     def running(self) -> bool:
         """Whether items are taken."""
         return not self._closed and self._task is not None and not self._task.done()
+
+    @property
+    def seconds_busy(self) -> float:
+        """Seconds that the batch in progress has taken; 0 between batches."""
+        return 0.0 if self._since is None else time.perf_counter() - self._since
 
     def start(self) -> None:
         """Begins; call it in the event loop."""
@@ -100,11 +106,9 @@ class Batcher(Generic[Item, Result]):
             Exception: what `run` raised for its batch.
         """
         if not self.running:
-            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping", kind="stopping")
+            raise unavailable("the server is stopping", kind="stopping")
         if len(self._waiting) >= self.queue:
-            raise RefusedError(
-                HTTPStatus.SERVICE_UNAVAILABLE, f"{self.queue} images are waiting already", kind="queue", retry_after=1
-            )
+            raise unavailable(f"{self.queue} images are waiting already", kind="queue")
         entry = _Waiting(item, asyncio.get_running_loop().create_future(), time.perf_counter())
         self._waiting.append(entry)
         self._arrived.set()
@@ -117,7 +121,7 @@ class Batcher(Generic[Item, Result]):
                 self._waiting.remove(entry)
             raise
 
-    async def in_thread(self, function: Callable[[], Result]) -> Result:
+    async def in_thread(self, function: Callable[[], Value]) -> Value:
         """Calls a function in the network's thread, between batches."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
@@ -153,7 +157,7 @@ class Batcher(Generic[Item, Result]):
         return [self._waiting.popleft() for _ in range(size)]
 
     async def _finish(self, batch: list[_Waiting]) -> None:
-        started = time.perf_counter()
+        started = self._since = time.perf_counter()
         items = [entry.item for entry in batch]
         try:
             results = await asyncio.get_running_loop().run_in_executor(self._thread, self.run, items)
@@ -162,6 +166,8 @@ class Batcher(Generic[Item, Result]):
                 if not entry.future.done():
                     entry.future.set_exception(error)
             return
+        finally:
+            self._since = None
         seconds = time.perf_counter() - started
         self.on_batch(len(batch), seconds)
         for entry, result in zip(batch, results, strict=True):

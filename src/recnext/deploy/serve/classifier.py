@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Optional
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from recnext.data import normalise
@@ -43,11 +42,10 @@ class ServedClassifier:
         threads: Optional[int] = None,
     ) -> None:
         self.network = network.eval()
-        self.name = name
-        self.class_names = class_names_of(network)
+        self.name = _in_unicode(name)
+        self.class_names = tuple(_in_unicode(class_name) for class_name in class_names_of(network))
         self.preparation, self.channels = prepared_input(network, image_size)
         self.device = next(network.parameters()).device
-        self._transform = self.preparation.evaluation_transform()
         example = torch.randn(1, self.channels, *self.preparation.size, device=self.device)
         self._forward = optimize(network, example, backend=backend, precision=precision, threads=threads)
         self.explains = can_explain(network)
@@ -63,15 +61,6 @@ class ServedClassifier:
     def backend(self) -> str:
         """Backend and precision."""
         return f"{self._forward.backend} {self._forward.precision}"
-
-    @property
-    def shorter_side(self) -> int:
-        """Pixels that the shorter side of an image is resized to before cropping."""
-        return int(max(self.preparation.size) / self.preparation.crop_pct)
-
-    def prepare(self, image: Image.Image) -> Tensor:
-        """Resizes and crops to uint8 (channels, H, W)."""
-        return self._transform(image)
 
     @torch.inference_mode()
     def logits(self, images: list[Tensor]) -> Sequence[Tensor]:
@@ -97,3 +86,8 @@ class ServedClassifier:
     def _normalised(self, images: list[Tensor]) -> Tensor:
         preparation = self.preparation
         return normalise(torch.stack(images), mean=preparation.mean, std=preparation.std, device=self.device)
+
+
+def _in_unicode(name: str) -> str:
+    """A name as JSON can hold it: bytes of a file name that are no UTF-8 are written as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -3,26 +3,64 @@
 import io
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Optional
 
+import numpy as np
 from PIL import Image
 
 from recnext.data.images import UnreadableImageError, open_header, read_image
+from recnext.data.transforms import ImagePreparation
 
-from .limits import FORMATS, Limits, RefusedError
+from .body import file_of_form
+from .limits import FORMATS, Limits, RefusedError, unprocessable
 
 
 @dataclass(frozen=True)
-class Upload:
-    """A decoded image."""
+class PreparedImage:
+    """An image as the network takes it, and what it was."""
 
-    image: Image.Image
-    """RGB or grey, upright."""
+    pixels: np.ndarray
+    """uint8 (channels, H, W)."""
+    width: int
+    """Pixels, upright."""
+    height: int
     format: str
     """As Pillow names it."""
 
 
-def decode(data: bytes, *, limits: Limits, shorter_side: int, grey: bool = False) -> Upload:
-    """Decodes an image as `recnext predict` does, if it is of an accepted format and not too large.
+@dataclass(frozen=True)
+class UploadDecoder:
+    """From an upload to a network's input; it can be sent to another process.
+
+    Args:
+        preparation: of the network.
+        channels: 1 (grey) or 3 (RGB).
+        limits: on bytes and pixels.
+    """
+
+    preparation: ImagePreparation
+    channels: int
+    limits: Limits
+
+    def __call__(self, body: bytes, form: Optional[str]) -> PreparedImage:
+        """Finds the image in a body, decodes, resizes and crops it as `recnext predict` does.
+
+        Args:
+            body: an image, or a form.
+            form: content type of the form; None for an image.
+
+        Raises:
+            RefusedError: 413 too many bytes or pixels, 415 another format, 422 empty, damaged or truncated.
+        """
+        data = body if form is None else file_of_form(body, form, limits=self.limits)
+        shorter_side = int(max(self.preparation.size) / self.preparation.crop_pct)
+        image, kind = decode(data, limits=self.limits, shorter_side=shorter_side, grey=self.channels == 1)
+        pixels = self.preparation.evaluation_transform()(image)
+        return PreparedImage(np.asarray(pixels), *image.size, kind)
+
+
+def decode(data: bytes, *, limits: Limits, shorter_side: int, grey: bool = False) -> tuple[Image.Image, str]:
+    """Decodes an image if it is of an accepted format and not too large.
 
     Args:
         data: the file.
@@ -31,11 +69,14 @@ def decode(data: bytes, *, limits: Limits, shorter_side: int, grey: bool = False
             grows by it.
         grey: one channel instead of RGB.
 
+    Returns:
+        The image, RGB or grey and upright, and the name of its format.
+
     Raises:
         RefusedError: 413 too many pixels, 415 another format, 422 empty, damaged or truncated.
     """
     if not data:
-        raise RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, "the upload is empty: expected an image", kind="empty")
+        raise unprocessable("the upload is empty: expected an image", kind="empty")
     try:
         with open_header(io.BytesIO(data), formats=FORMATS) as header:
             width, height, kind = *header.size, str(header.format)
@@ -55,7 +96,7 @@ def decode(data: bytes, *, limits: Limits, shorter_side: int, grey: bool = False
     if growth > 1 and width * height * growth**2 > limits.pixels:
         raise _too_many_pixels(f"{width}x{height}, resized to {shorter_side} pixels on its shorter side, is", limits)
     try:
-        return Upload(read_image(io.BytesIO(data), grey=grey), kind)
+        return read_image(io.BytesIO(data), grey=grey), kind
     except UnreadableImageError as error:
         raise _damaged(error) from None
 
@@ -67,5 +108,4 @@ def _too_many_pixels(what: str, limits: Limits) -> RefusedError:
 
 
 def _damaged(error: Exception) -> RefusedError:
-    reason = str(error).strip() or type(error).__name__
-    return RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, f"the image is damaged: {reason}", kind="damaged")
+    return unprocessable(f"the image is damaged: {str(error).strip() or type(error).__name__}", kind="damaged")

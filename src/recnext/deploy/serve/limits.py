@@ -1,8 +1,9 @@
 """What the server accepts, and how it says no."""
 
 from dataclasses import dataclass, fields
+from functools import partial
 from http import HTTPStatus
-from typing import Optional
+from typing import Any, Optional
 
 from recnext.errors import RecNextError
 
@@ -11,12 +12,15 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp")
 
+_LARGEST = {"body_mib": 1024, "megapixels": 1000}
+_LARGEST_COUNT = 100_000  # of things, and of seconds: more than a day
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Bounds on memory, time and waiting.
 
-    Memory: at most `requests` bodies of `body_mib` are held, and each decoding thread decodes one image, at 4 bytes a
+    Memory: at most `requests` bodies of `body_mib` are held, and each decoding process decodes one image, at 4 bytes a
     pixel, or 16 with transparency.
 
     Args:
@@ -27,8 +31,9 @@ class Limits:
         connections: open at once; more are answered 503.
         header_seconds: for the headers of a request to arrive, then 408.
         receive_seconds: for the whole body to arrive, then 408.
+        decode_seconds: for an image to be decoded; a process that takes longer is ended, and the answer is 422.
         answer_seconds: from the whole body to the answer, then 503.
-        shutdown_seconds: for requests in progress to finish after SIGTERM or Ctrl-C.
+        shutdown_seconds: for requests in progress to finish after SIGTERM or Ctrl-C; whatever hangs is ended then.
     """
 
     body_mib: float = 16
@@ -38,23 +43,24 @@ class Limits:
     connections: int = 256
     header_seconds: float = 10
     receive_seconds: float = 20
+    decode_seconds: float = 10
     answer_seconds: float = 30
     shutdown_seconds: float = 30
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if not value > 0:
-                raise RecNextError(f"limits.{field.name}={value} must be above 0")
+            value, largest = getattr(self, field.name), _LARGEST.get(field.name, _LARGEST_COUNT)
+            if not 0 < value <= largest:
+                raise RecNextError(f"limits.{field.name}={value}: expected a number above 0, at most {largest}")
 
     @property
     def body_bytes(self) -> int:
-        """Of an upload."""
+        """Bytes of the largest upload."""
         return int(self.body_mib * 2**20)
 
     @property
     def pixels(self) -> int:
-        """Of a decoded image."""
+        """Pixels of the largest image."""
         return int(self.megapixels * 1e6)
 
 
@@ -62,9 +68,9 @@ class RefusedError(Exception):
     """A request that is not served: the status and one line for the client.
 
     Args:
-        status: HTTP status, 4xx or 503.
+        status: HTTP status, 4xx or 5xx.
         reason: one line.
-        kind: a word for the metrics.
+        kind: a word for the metrics, out of few.
         close: end the connection after the answer, as its body was not read.
         retry_after: seconds after which a client may try again.
     """
@@ -87,3 +93,16 @@ class RefusedError(Exception):
             self.headers["connection"] = "close"
         if retry_after is not None:
             self.headers["retry-after"] = str(retry_after)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(RefusedError, kind=self.kind), (self.status, self.reason), self.__dict__
+
+
+def unavailable(reason: str, *, kind: str, retry_after: int = 1) -> RefusedError:
+    """A 503 that asks to come again after some seconds."""
+    return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, reason, kind=kind, retry_after=retry_after)
+
+
+def unprocessable(reason: str, *, kind: str) -> RefusedError:
+    """A 422: the request is understood, and its content is no good."""
+    return RefusedError(HTTPStatus.UNPROCESSABLE_ENTITY, reason, kind=kind)

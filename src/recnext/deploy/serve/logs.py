@@ -1,4 +1,4 @@
-"""Logs as lines of JSON on standard error."""
+"""Logs as lines of JSON on standard error, uvicorn's too: its own formatters write text."""
 
 import json
 import logging
@@ -23,7 +23,9 @@ class JsonFormatter(logging.Formatter):
             line["logger"] = record.name
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(
+            line, default=str
+        )  # in ASCII: a name that holds escape sequences leaves the terminal as it is
 
 
 def configure_logs(level: str) -> None:
