@@ -51,10 +51,10 @@ def read_json(path: Path, what: str = "a JSON file") -> dict[str, Any]:
         content = json.loads(read_text(path))
     except OSError as error:
         raise RecNextError(f"cannot read {path}: {error.strerror or error}") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except RecNextError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise RecNextError(f"{path} is not valid JSON: {' '.join(str(error).split())}") from None
-    except ValueError as error:  # RecNextError, or a number of thousands of digits
-        raise RecNextError(f"{path} is not {what}: {error}") from None
     if not isinstance(content, dict):
         raise RecNextError(f"{path} is not {what}: expected a JSON object, not {type(content).__name__}")
     return content

@@ -1,3 +1,6 @@
+import os
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -134,3 +137,52 @@ def test_images_are_opened_as_for_prediction(tmp_path):
     assert np.array_equal(np.asarray(folders.train[0][0])[..., 0], deep // 257)
     assert folders.train[1][0].size == (8, 6)
     assert folders.val[0][0].getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_accents_in_class_names_are_composed_and_two_forms_of_one_are_refused(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    tree(tmp_path, classes=(composed, "tea"), splits=("train",))
+    tree(tmp_path, classes=(decomposed, "tea"), splits=("val",))
+    folders = open_class_folders(tmp_path)
+    assert folders.class_names == (composed, "tea")
+    assert len(folders.val) == 6
+    tree(tmp_path, classes=(decomposed,), splits=("train",))
+    with pytest.raises(RecNextError, match="whose accents are written in two ways"):
+        open_class_folders(tmp_path)
+
+
+def test_a_class_folder_that_is_not_utf8_is_refused_and_such_files_are_read(tmp_path):
+    tree(tmp_path)
+    for split in ("train", "val"):
+        folder = os.fsencode(tmp_path / split / "cat")
+        os.rename(os.path.join(folder, b"0.png"), os.path.join(folder, b"caf\xe9.png"))
+    folders = open_class_folders(tmp_path)
+    assert {str(image.size) for image, _ in (folders.train[index] for index in range(6))} == {"(36, 40)"}
+    os.rename(os.fsencode(tmp_path / "val" / "cat"), os.path.join(os.fsencode(tmp_path / "val"), b"caf\xe9"))
+    with pytest.raises(RecNextError, match=r"val/caf\\xe9 has a name that is not UTF-8.*rename it"):
+        open_class_folders(tmp_path)
+
+
+def test_folders_of_systems_are_no_classes_and_links_are(tmp_path):
+    tree(tmp_path / "D")
+    tree(tmp_path / "D", classes=("__MACOSX", "@eaDir"), splits=("train",))
+    (tmp_path / "L" / "train").mkdir(parents=True)
+    (tmp_path / "L" / "train" / "cat").symlink_to(tmp_path / "D" / "train" / "cat")
+    (tmp_path / "L" / "train" / "dog").mkdir()
+    (tmp_path / "L" / "train" / "dog" / "batch").symlink_to(tmp_path / "D" / "train" / "dog")
+    (tmp_path / "L" / "val").symlink_to(tmp_path / "D" / "val")
+    for root in (tmp_path / "D", tmp_path / "L"):
+        folders = open_class_folders(root)
+        assert (folders.class_names, len(folders.train), len(folders.val)) == (("cat", "dog"), 6, 6)
+
+
+@pytest.mark.parametrize("size", [(65_000, 1), (1, 65_000)])
+def test_a_thin_image_takes_no_more_memory_than_others(size):
+    image = Image.new("RGB", size, (200, 40, 40))
+    preparation = ImagePreparation(size=(224, 224), mean=(0.5,) * 3, std=(0.5,) * 3)
+    transforms = [preparation.evaluation_transform(), preparation.training_transform(Augmentation(crop_scale=1))]
+    for transform in (*transforms, preparation.training_transform()):
+        pixels = transform(image)
+        assert pixels.shape == (3, 224, 224)
+        assert pixels[:, 100, 100].tolist() == pytest.approx([200, 40, 40], abs=60)
+    assert max(transforms[0].transforms[0](image).size) == 64

@@ -1,15 +1,16 @@
 """Data sets in the files their authors publish, through torchvision where it can split them."""
 
-import json
 from pathlib import Path
-from typing import Any, Optional
 
 from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100, Flowers102
 
 from recnext.errors import MissingExtraError, RecNextError
+from recnext.text import read_json
 
 from .labelled import ImageFiles, LabelledImages
+
+_LISTING = "the competition's annotation file"
 
 
 class Cifar(LabelledImages):
@@ -84,8 +85,8 @@ def open_inaturalist(root: Path, *, year: int, split: str) -> ImageFiles:
     Raises:
         RecNextError: a file is missing or is not the competition's.
     """
-    listing = _read_json(root / f"{split}{year}.json")
-    categories = listing.get("categories") or _read_json(root / f"train{year}.json").get("categories")
+    listing = read_json(root / f"{split}{year}.json", _LISTING)
+    categories = listing.get("categories") or read_json(root / f"train{year}.json", _LISTING).get("categories")
     try:
         named = {int(entry["id"]): str(entry["name"]) for entry in categories or ()}
         files = {int(entry["id"]): str(entry["file_name"]) for entry in listing["images"]}
@@ -109,16 +110,3 @@ def _images_folder(root: Path, year: int) -> Path:
         if folder.is_dir():
             return folder
     raise RecNextError(f"{root} has no folder train_val{year} (or {year}): unpack train_val{year}.tar.gz in {root}")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    content: Optional[Any] = None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecNextError(f"{path} is missing: unpack the competition's {path.name} there") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        pass
-    if not isinstance(content, dict):
-        raise RecNextError(f"{path} is not the competition's annotation file: expected a JSON object")
-    return content

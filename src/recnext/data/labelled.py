@@ -1,12 +1,14 @@
 """Images with labels, by number: what every kind of data with random access is to the loader."""
 
 import io
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
 from PIL import Image
+from timm.utils.misc import natural_key
 from torch.utils.data import Dataset
 
 from recnext.errors import RecNextError
@@ -14,6 +16,7 @@ from recnext.errors import RecNextError
 from .images import UnreadableImageError, read_image
 from .listing import as_composed
 
+_LOG = logging.getLogger("recnext")
 VALIDATION = ("val", "validation", "valid", "test")
 """What data sets call the split to evaluate on."""
 
@@ -129,6 +132,27 @@ def places_of(names: Sequence[str], known: Sequence[str], *, root: object) -> li
     if unknown:
         raise RecNextError(f"{root} has the classes {listed(unknown)}, which are not among {listed(known)}")
     return [place[as_composed(name)] for name in names]
+
+
+def timm_order(names: Sequence[str], *, checkpoint: str) -> tuple[str, ...]:
+    """The order of labels of a network whose file does not name them: timm's, with 2 before 10.
+
+    A line says so where torchvision sorts the names otherwise.
+
+    Args:
+        names: of class folders.
+        checkpoint: its name, for that line.
+    """
+    ordered, others = sorted(names, key=natural_key), sorted(names)
+    if ordered != others:
+        _LOG.warning(
+            "%s does not name its classes: labels are taken in timm's order, %s; in torchvision's it would be %s. "
+            "recnext.save with class_names stores another",
+            checkpoint,
+            listed(ordered),
+            listed(others),
+        )
+    return tuple(ordered)
 
 
 def listed(names: Sequence[str], shown: int = _SHOWN) -> str:

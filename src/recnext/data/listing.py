@@ -144,7 +144,7 @@ def expected_files(survey: Survey) -> str:
 def find_file(folder: Path, name: str) -> Path:
     """A file that a list names, in the form of Unicode in which the folder has it."""
     forms = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-    return next((folder / form for form in (name, *forms) if (folder / form).is_file()), folder / name)
+    return next((folder / form for form in (name, *forms) if os.path.isfile(folder / form)), folder / name)
 
 
 def _chain(first: str, others: Iterator[str], survey: Survey, place: str) -> Iterator[str]:

@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from recnext.errors import RecNextError
+from recnext.text import read_json, to_json
 
-from .download import download, is_url, open_stream, reason_of
+from .download import DownloadError, download, is_url, open_stream, reason_of
 from .folders import require_utf8
 from .images import IMAGE_SUFFIXES
 from .labelled import VALIDATION, LabelledImages
@@ -157,13 +158,13 @@ def _read_index(root: str) -> dict[str, Any]:
         raise RecNextError(f"{root} has no {INDEX}, which names and counts the shards: recnext data index {root}")
     fix = "write it again with 'recnext data index'"
     try:
-        info = json.loads(download(place).read() if is_url(place) else Path(place).read_bytes())
-    except RecNextError as error:
+        info = json.loads(download(place).read()) if is_url(place) else read_json(Path(place))
+    except DownloadError as error:
         raise RecNextError(f"cannot read {place}: {error}") from None
-    except OSError as error:
-        raise RecNextError(f"cannot read {place}: {error.strerror or error}") from None
+    except RecNextError:
+        raise
     except (ValueError, RecursionError):
-        raise RecNextError(f"{place} is not JSON: {fix}") from None
+        raise RecNextError(f"{place} is not valid JSON: {fix}") from None
     if not isinstance(info, dict) or not isinstance(info.get("splits"), dict):
         raise RecNextError(f"{place} has no 'splits': {fix}")
     return info
@@ -278,7 +279,7 @@ def write_index(root: Path, *, class_names: tuple[str, ...] = ()) -> dict[str, t
     if class_names and largest >= len(class_names):
         raise RecNextError(f"{root} has labels up to {largest}, but {len(class_names)} class names are given")
     names = list(class_names) or [str(label) for label in range(largest + 1)]
-    (root / INDEX).write_text(json.dumps({"splits": splits, "class_names": names}, indent=1), encoding="utf-8")
+    (root / INDEX).write_text(to_json({"splits": splits, "class_names": names}, indent=1), encoding="utf-8")
     return {name: (len(split["filenames"]), split["num_samples"]) for name, split in splits.items()}
 
 

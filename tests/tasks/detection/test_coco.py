@@ -1,4 +1,6 @@
 import json
+import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -109,7 +111,7 @@ def test_harmless_faults_are_passed_over_with_counts(data):
         ({"segmentation": None}, r"annotations\[2\] \(id 3\) has no segmentation: .* --no-masks"),
         ({"image_id": [1]}, r"annotations\[2\] \(id 3\): image_id \[1\] is no image of the file"),
         ({"category_id": [2]}, r"annotations\[2\] \(id 3\): category_id \[2\] is unknown"),
-        ({"id": [3]}, r"annotations\[2\] .*: an id is a number or text, not \[3\]"),
+        ({"id": [3]}, r"annotations\[2\] .*: an id is a whole number or text, not \[3\]"),
         ({"bbox": [0, 0, 10**400, 5]}, r"annotations\[2\] \(id 3\): bbox is \[0, 0, 1000"),
         ({"bbox": ["0", 0, 1, 5]}, r"annotations\[2\] \(id 3\): bbox is \['0', 0, 1, 5\]"),
         ({"area": "big"}, r"annotations\[2\] \(id 3\): area is 'big'; expected a number of pixels"),
@@ -175,6 +177,79 @@ def test_missing_images_are_counted_and_refused_or_left_out(data):
     (data / "val" / "000002.jpg").unlink()
     with pytest.raises(RecNextError, match="1 of 5 images"):
         open_coco(data, masks=True, max_missing=0.5)
+
+
+def test_any_value_in_any_place_is_taken_or_one_line_that_names_it(data):
+    path = data / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    odd = [
+        None,
+        True,
+        -1,
+        0,
+        2**70,
+        10**400,
+        1e308,
+        float("nan"),
+        "x",
+        "\0",
+        [],
+        [[]],
+        {},
+        [[0] * 5 + [1e12]],
+        {"size": 5},
+    ]
+
+    def places(value, *way):
+        yield way
+        items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+        for key, part in items:
+            yield from places(part, *way, key)
+
+    refused = []
+    for way in [way for way in places(content) if way]:
+        for value in odd:
+            changed = json.loads(json.dumps(content))
+            holder = changed
+            for key in way[:-1]:
+                holder = holder[key]
+            holder[way[-1]] = value
+            path.write_text(json.dumps(changed))
+            try:
+                file = read_coco(path, masks=True)
+                os.path.isfile(data / "train" / file.images[0].file)
+            except RecNextError as error:
+                refused.append(str(error))
+    assert len(refused) > 200
+    assert all("instances_train.json" in line and "\n" not in line and len(line) < 700 for line in refused)
+
+
+def test_images_in_any_usual_place_are_found(data):
+    """images/train with images/valid, and file names that are relative to the root."""
+    (data / "images").mkdir()
+    for split, name in (("train", "train"), ("val", "valid")):
+        (data / split).rename(data / "images" / name)
+        (data / f"annotations/instances_{split}.json").rename(data / f"annotations/{name}.json")
+    folders = open_coco(data, masks=True)
+    assert (len(folders.val), folders.val.root) == (5, data / "images" / "valid")
+
+    def rooted(content):
+        for image in content["images"]:
+            image["file_name"] = f"images/valid/{image['file_name']}"
+
+    path = data / "annotations" / "valid.json"
+    content = json.loads(path.read_text())
+    rooted(content)
+    path.write_text(json.dumps(content))
+    assert open_coco(data, masks=True).val.root == data
+
+
+def test_files_are_found_in_either_form_of_unicode(data):
+    composed, decomposed = (unicodedata.normalize(form, "caf\u00e9.jpg") for form in ("NFC", "NFD"))
+    (data / "val" / "000001.jpg").rename(data / "val" / decomposed)
+    edit(data, "val", lambda content: content["images"][0].update(file_name=composed))
+    folder = open_coco(data, masks=True).val
+    assert folder[0][0].shape == (3, 48, 64)
 
 
 def test_splits_need_the_same_classes(data):

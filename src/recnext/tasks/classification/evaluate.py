@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from recnext.data import Batch, ClassFolder, ImagePreparation, make_loader
 from recnext.data.folders import evaluation_root, find_class_names
 from recnext.data.imagenet import CLASSES, labels_of, wnids
+from recnext.data.labelled import timm_order
+from recnext.data.listing import as_composed
 from recnext.data.sampling import EvaluationBatches
 from recnext.data.sources import kind_of, open_split
 from recnext.errors import RecNextError
@@ -53,8 +55,8 @@ def preparation_of(
 def open_for(model: nn.Module, data: Union[str, Path], *, checkpoint: str) -> Any:
     """The images in `data` (its ``val``, or itself) with the labels that the network gives them.
 
-    Labels go by the class names in the checkpoint; where it has none, by ImageNet's order for 1000 classes, and by
-    the sorted order of the folders for another number.
+    Labels go by the class names in the checkpoint; where it has none, by ImageNet's order for 1000 classes, and for
+    another number by timm's order of the folders, which a line names where others sort otherwise.
 
     Args:
         model: from `recnext.load`.
@@ -68,9 +70,9 @@ def open_for(model: nn.Module, data: Union[str, Path], *, checkpoint: str) -> An
     known: Sequence[str] = getattr(model, "pretrained_cfg", {}).get("label_names") or ()
     if kind_of(str(data))[0]:
         return _open_kind(str(data), classes, known, checkpoint=checkpoint)
-    root = evaluation_root(Path(data))
+    root = evaluation_root(Path(data), class_names=known)
     folders = find_class_names(root)
-    if set(folders) <= set(known):
+    if set(folders) <= set(map(as_composed, known)):
         return ClassFolder(root, class_names=tuple(known))
     if len(folders) != classes:
         named = f" ({_some(known)})" if known else ""
@@ -82,23 +84,28 @@ def open_for(model: nn.Module, data: Union[str, Path], *, checkpoint: str) -> An
     if classes == CLASSES and (not known or tuple(known) == wnids()):
         return ClassFolder(root, class_names=wnids(), labels=labels_of(root, folders))
     if known:
-        unknown = [name for name in folders if name not in known]
+        unknown = [name for name in folders if name not in set(map(as_composed, known))]
         raise RecNextError(
             f"{root} holds classes that {checkpoint} does not know: {_some(unknown)}; it knows {_some(known)}: "
             "name the folders as in training"
         )
-    return ClassFolder(root, class_names=folders)
+    return ClassFolder(root, class_names=timm_order(folders, checkpoint=checkpoint))
 
 
 def _open_kind(data: str, classes: int, known: Sequence[str], *, checkpoint: str) -> Any:
-    """Its val split, when its classes are the network's, in the same order."""
+    """Its val split, when its classes are the network's, labelled as the network does."""
     images = open_split(data, split="val")
     names = tuple(images.class_names)
-    if len(names) != classes or (known and tuple(known) != names):
+    if known and set(map(as_composed, names)) <= set(map(as_composed, known)):
+        images.take_classes(known)
+        return images
+    if known or len(names) != classes:
         raise RecNextError(
             f"{checkpoint} knows {classes} classes{f' ({_some(known)})' if known else ''}, {data} has {len(names)} "
-            f"({_some(names)}): both need the same, in one order"
+            f"({_some(names)}): both need the same"
         )
+    if kind_of(data)[0] == "tar":
+        images.take_classes(timm_order(names, checkpoint=checkpoint))
     return images
 
 

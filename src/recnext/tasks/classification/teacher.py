@@ -11,6 +11,7 @@ from typing import Optional
 import timm
 import torch
 from timm.task import TokenDistillationTask
+from timm.utils.misc import natural_key
 from torch import nn
 
 from recnext.checkpoints import load
@@ -47,6 +48,11 @@ def load_teacher(name: str, *, checkpoint: Optional[str] = None, class_names: Se
             "give its checkpoint"
         )
     known = getattr(teacher, "pretrained_cfg", {}).get("label_names")
+    if not known and list(class_names) == sorted(class_names) != sorted(class_names, key=natural_key):
+        raise RecNextError(
+            f"--teacher {name} does not name its classes, and timm sorts {', '.join(class_names[:3])} otherwise: give "
+            "a teacher whose file names them, such as one trained on this data"
+        )
     if known and tuple(known) != tuple(class_names):
         pairs = zip(known, class_names, strict=True)
         theirs, ours = next((theirs, ours) for theirs, ours in pairs if theirs != ours)

@@ -1,6 +1,5 @@
 """Reading COCO annotation files: what is wrong is named, and only what is harmless is passed over, with counts."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -11,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from recnext.errors import RecNextError
+from recnext.text import read_json
 
 from .rle import decode_rle, mask_tools, run_lengths
 
+_MOST_PIXELS = 10**9  # of an image
+_MARGIN = 1000  # pixels that a polygon may reach beyond twice its image
 _SMALLEST = 1.0  # pixels that a box to learn from has at least, as published
 
 
@@ -84,7 +86,7 @@ def read_coco(path: Path, *, masks: bool) -> CocoFile:
     Raises:
         RecNextError: no JSON, or a record that lacks something or points nowhere; names the record.
     """
-    content = _read_json(path)
+    content = _read(path)
     categories = _categories(content, path)
     images = _images(content, path)
     labels = {identifier: label for label, identifier in enumerate(sorted(categories), start=1)}
@@ -94,23 +96,23 @@ def read_coco(path: Path, *, masks: bool) -> CocoFile:
     for index, record in enumerate(content["annotations"]):
         where = _where(path, "annotations", index, record)
         if not isinstance(record, Mapping):
-            raise RecNextError(f"{where} is {record!r}, not a record")
+            raise RecNextError(f"{where} is {record!r:.40}, not a record")
         record = dict(record)
         identifier = record.get("id")
         if identifier is None:
             passed_over["annotations without id: numbered"] += 1
-        elif isinstance(identifier, (list, dict)):
-            raise RecNextError(f"{where}: an id is a number or text, not {identifier!r:.40}")
+        elif not _is_id(identifier):
+            raise RecNextError(f"{where}: an id is a whole number or text, not {identifier!r:.40}")
         elif identifier in seen:
             raise RecNextError(f"{where}: id {identifier} is used twice; ids must differ")
         else:
             seen.add(identifier)
         record["id"] = index + 1  # evaluation needs whole numbers above 0: it takes 0 for "unmatched"
         image_id, category_id = record.get("image_id"), record.get("category_id")
-        image = images.get(image_id) if isinstance(image_id, (int, str)) else None
+        image = images.get(image_id) if _is_id(image_id) else None
         if image is None:
             raise RecNextError(f"{where}: image_id {image_id!r:.40} is no image of the file")
-        if not isinstance(category_id, int) or category_id not in categories:
+        if not _is_id(category_id) or category_id not in categories:
             known = ", ".join(map(str, sorted(categories)[:8]))
             raise RecNextError(f"{where}: category_id {category_id!r:.40} is unknown; the file has {known}")
         box = _box(record, where)
@@ -163,20 +165,18 @@ def check_segmentation(segmentation: Any, image: CocoImage, where: str) -> None:
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not _finite(polygon):
             raise RecNextError(f"{where}: a polygon is an even number of coordinates, 6 or more, not {polygon!r:.60}")
+        if max(map(abs, polygon)) > 2 * max(image.width, image.height) + _MARGIN:
+            raise RecNextError(f"{where}: a polygon reaches {max(map(abs, polygon)):g} pixels, far out of its image")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise RecNextError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise RecNextError(f"{path} is not valid JSON: {str(error).splitlines()[0]}") from None
-    lists = ("images", "annotations", "categories")
-    missing = [] if not isinstance(content, dict) else [key for key in lists if not isinstance(content.get(key), list)]
-    if not isinstance(content, dict) or missing:
-        lacking = f"it lacks {', '.join(missing)}" if missing else f"it is a {type(content).__name__}"
-        raise RecNextError(f"{path} is no COCO annotation file: expected lists {', '.join(lists)}; {lacking}")
+def _read(path: Path) -> dict[str, Any]:
+    content = read_json(path, "a COCO annotation file")
+    missing = [key for key in ("images", "annotations", "categories") if not isinstance(content.get(key), list)]
+    if missing:
+        raise RecNextError(
+            f"{path} is no COCO annotation file: expected lists images, annotations, categories; it lacks "
+            f"{', '.join(missing)}"
+        )
     return content
 
 
@@ -199,8 +199,8 @@ def _categories(content: Mapping[str, Any], path: Path) -> dict[int, str]:
     for index, record in enumerate(content["categories"]):
         where = _where(path, "categories", index, record)
         _require(record, where, id=int, name=str)
-        if record["id"] in found:
-            raise RecNextError(f"{where}: id {record['id']} is used twice; ids must differ")
+        if not _is_id(record["id"]) or record["id"] in found:
+            raise RecNextError(f"{where}: id {record['id']!r:.40} is used twice, or too large; ids must differ")
         found[record["id"]] = record["name"]
     if not found:
         raise RecNextError(f"{path} has no categories: expected at least one, with id and name")
@@ -212,14 +212,22 @@ def _images(content: Mapping[str, Any], path: Path) -> dict[Any, CocoImage]:
     for index, record in enumerate(content["images"]):
         where = _where(path, "images", index, record)
         _require(record, where, id=(int, str), file_name=str, width=int, height=int)
-        if record["id"] in found:
-            raise RecNextError(f"{where}: id {record['id']} is used twice; ids must differ")
-        if min(record["width"], record["height"]) < 1:
-            raise RecNextError(f"{where} ({record['file_name']}) is {record['width']}x{record['height']} pixels")
+        if not _is_id(record["id"]) or record["id"] in found:
+            raise RecNextError(f"{where}: id {record['id']!r:.40} is used twice, or too large; ids must differ")
+        if min(record["width"], record["height"]) < 1 or record["width"] * record["height"] > _MOST_PIXELS:
+            shown = f"{record['width']}x{record['height']}"
+            raise RecNextError(
+                f"{where} ({record['file_name']:.200}) is {shown:.40} pixels: expected a photograph's size"
+            )
         found[record["id"]] = CocoImage(record["id"], record["file_name"], record["width"], record["height"])
     if not found:
         raise RecNextError(f"{path} lists no images")
     return found
+
+
+def _is_id(value: Any) -> bool:
+    """Whether a value is text, or a whole number of 64 bits."""
+    return isinstance(value, str) or (type(value) is int and -(2**63) <= value < 2**63)
 
 
 def _box(record: Mapping[str, Any], where: str) -> tuple[float, float, float, float]:

@@ -1,9 +1,10 @@
 """COCO data on disk: where images and annotations are, and data sets of them."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from recnext.data.images import UnreadableImageError, read_image
+from recnext.data.listing import find_file
 from recnext.errors import RecNextError
 
 from .coco import CocoFile, CocoImage, decode_segmentation, read_coco
@@ -25,8 +27,9 @@ _ANNOTATIONS = (
     "{split}/_annotations.coco.json",
     "{split}/annotations.json",
 )
-_ALIASES = {"val": ("val", "valid", "validation")}
-_IMAGES = ("{split}2017", "{split}", "images/{split}", "images")
+_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation")}
+_IMAGES = ("{split}2017", "{split}", "images/{split}2017", "images/{split}", "images")
+_LOOKED_FOR = 20  # images, to tell which folder is theirs
 
 Target = dict[str, Any]
 
@@ -67,9 +70,9 @@ class CocoFolder(Dataset[tuple[Any, Target]]):
             UnreadableImageError: the file is damaged, gone, or not of the size that its record says.
         """
         record = self.images[index]
-        path = self.root / record.file
+        path = find_file(self.root, record.file)
         try:
-            pixels = read_image(str(path))
+            pixels = read_image(path)
         except UnreadableImageError as error:
             raise UnreadableImageError(f"cannot read image {path}: {error}") from None
         if pixels.size != (record.width, record.height):
@@ -163,13 +166,16 @@ def open_split(root: Path, split: str, *, masks: bool, max_missing: float = 0.0)
     """
     if not root.is_dir():
         raise RecNextError(f"{root} {'is a file' if root.exists() else 'does not exist'}: expected a folder")
-    annotations = _first(root, _ANNOTATIONS, split)
+    annotations = next(iter(_existing(root, _ANNOTATIONS, split)), None)
     if annotations is None:
         raise RecNextError(
             f"{root} has no annotations of {split}: expected {root / 'annotations' / f'instances_{split}.json'}"
         )
     file = read_coco(annotations, masks=masks)
-    return open_images(_first(root, _IMAGES, split) or root, file, masks=masks, max_missing=max_missing)
+    folders = [*_existing(root, _IMAGES, split), root]
+    listed = [image.file for image in file.images[:_LOOKED_FOR]]
+    folder = max(folders, key=lambda folder: sum(os.path.isfile(find_file(folder, name)) for name in listed))
+    return open_images(folder, file, masks=masks, max_missing=max_missing)
 
 
 def open_images(folder: Path, file: CocoFile, *, masks: bool, max_missing: float = 0.0) -> CocoFolder:
@@ -178,7 +184,7 @@ def open_images(folder: Path, file: CocoFile, *, masks: bool, max_missing: float
     Raises:
         RecNextError: more than the share `max_missing` of them are not.
     """
-    there = [image for image in file.images if (folder / image.file).is_file()]
+    there = [image for image in file.images if os.path.isfile(find_file(folder, image.file))]
     missing = len(file.images) - len(there)
     if missing > max_missing * len(file.images):
         present = {id(image) for image in there}
@@ -190,10 +196,10 @@ def open_images(folder: Path, file: CocoFile, *, masks: bool, max_missing: float
     return CocoFolder(folder, file, there, masks=masks)
 
 
-def _first(root: Path, patterns: tuple[str, ...], split: str) -> Optional[Path]:
-    names = _ALIASES.get(split, (split,))
-    paths = (root / pattern.format(split=name) for name in names for pattern in patterns)
-    return next((path for path in paths if path.exists()), None)
+def _existing(root: Path, patterns: tuple[str, ...], split: str) -> list[Path]:
+    names = _NAMES.get(split, (split,))
+    paths = (root / pattern.format(split=name) for pattern in patterns for name in names)
+    return [path for path in paths if path.exists()]
 
 
 def training_transform(*, hflip: float, photometric: bool) -> Callable[[Any, Target], tuple[Any, Target]]:

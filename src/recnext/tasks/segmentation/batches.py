@@ -82,5 +82,5 @@ def evaluation_loader(
 ) -> DataLoader[EvaluationBatch]:
     """Loads images one at a time, each once over all processes."""
     batches = EvaluationBatches(len(folder), batch_size=1, rank=rank, world_size=world_size)
-    transform, options = preparation.evaluation_transform(), {"workers": workers, "pin_memory": pin_memory}
-    return make_loader(folder, batches, transform=transform, pairs=True, collate_fn=collate_evaluation, **options)
+    options: dict[str, Any] = {"workers": workers, "pin_memory": pin_memory, "collate_fn": collate_evaluation}
+    return make_loader(folder, batches, transform=preparation.evaluation_transform(), pairs=True, **options)
