@@ -31,7 +31,7 @@ def test_json_is_all_there_is_on_stdout_and_fused_equals_unfused(data, checkpoin
     assert dispatch(["eval", f"{data}/val", f"--checkpoint={checkpoint}", "--json", "--fused", *OPTIONS]) == 0
     fused = json.loads(capsys.readouterr().out)
     assert fused["fused"] is True
-    assert fused["loss"] == pytest.approx(plain["loss"], rel=1e-4)
+    assert fused["val_loss"] == pytest.approx(plain["val_loss"], rel=1e-4)
     assert fused["top1"] == plain["top1"]
 
 
@@ -40,7 +40,7 @@ def test_mirror_and_crop_change_the_numbers(data, checkpoint, capsys):
     for extra in ([], ["--tta"], ["--crop-pct=0.5"]):
         assert dispatch(["eval", data, f"--checkpoint={checkpoint}", "--json", *OPTIONS, *extra]) == 0
         facts = json.loads(capsys.readouterr().out)
-        losses.add(facts["loss"])
+        losses.add(facts["val_loss"])
         assert 0 <= facts["ece"] <= 100
         assert facts["published"] == {}
     assert len(losses) == 3
@@ -102,7 +102,7 @@ def test_mistakes_are_one_line(data, checkpoint, tmp_path, capsys):
     (tmp_path / "two" / "a").mkdir(parents=True)
     (tmp_path / "two" / "b").mkdir()
     for arguments, message in (
-        ([data], "nothing to evaluate: give --checkpoint"),
+        ([data], "no weights are given"),
         ([data, "--pretrained"], "--pretrained needs --model NAME"),
         ([str(tmp_path / "two"), f"--checkpoint={checkpoint}"], "knows 10 classes (0, 1, 2, 3, 4, ... 5 more)"),
         ([str(tmp_path / "none"), f"--checkpoint={checkpoint}"], "does not exist"),
@@ -118,7 +118,7 @@ def test_what_cannot_be_evaluated_is_said_before_it_starts(data, checkpoint, tmp
     (tmp_path / "file").write_text("")
     grey = save(load("test_recnext_m", num_classes=10, in_chans=1), tmp_path / "grey.safetensors")
     for arguments, message in (
-        ([f"--checkpoint={checkpoint}", "--image-size=0"], "--image-size is 0: expected an integer from 32"),
+        ([f"--checkpoint={checkpoint}", "--image-size=0"], "image size '0': the networks take 32 pixels or more"),
         ([f"--checkpoint={checkpoint}", f"--output={tmp_path / 'file'}"], "is a file: --output expects a folder"),
         ([f"--checkpoint={grey}"], "takes images of 1 channel"),
     ):

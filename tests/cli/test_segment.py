@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from recnext.cli.segment_tables import published_miou, result_table
 
 from cli.command import fails, run, run_json
 from recnext.cli.segment import next_commands
-from recnext.cli.segment_tables import published_miou, result_table
 from recnext.tasks.segmentation import build
 from recnext.tasks.segmentation.metrics import SegmentationResult
 from tasks.segmentation.runs import write_data

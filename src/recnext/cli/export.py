@@ -17,9 +17,10 @@ from recnext.deploy.export.report import lines, table
 from recnext.deploy.export.request import check_request
 from recnext.deploy.export.spec import PRECISIONS
 from recnext.errors import RecNextError
+from recnext.sizes import parse_size
 from recnext.text import to_json
 
-from .shared import parse_size, require_at_least
+from .shared import require_at_least
 
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")  # names that end so are meant to be files
 

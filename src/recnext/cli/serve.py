@@ -9,8 +9,9 @@ from recnext.checkpoints import load
 from recnext.deploy.serve.limits import Limits
 from recnext.engine.devices import choose_device
 from recnext.errors import MissingExtraError, RecNextError
+from recnext.sizes import parse_size
 
-from .shared import parse_size, require_at_least
+from .shared import require_at_least
 
 if TYPE_CHECKING:
     from recnext.deploy.serve.classifier import ServedClassifier

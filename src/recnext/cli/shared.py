@@ -1,6 +1,7 @@
 """What several commands do alike: they check flags before anything heavy is read, and show how far the work is."""
 
 import json as jsonlib
+import re
 import sys
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -20,9 +21,11 @@ from rich.text import Text
 
 from recnext.errors import RecNextError
 from recnext.screen import Screen
+from recnext.sizes import SMALLEST_IMAGE as SMALLEST_IMAGE
+from recnext.sizes import parse_size as parse_size
 from recnext.text import printable, to_json
 
-SMALLEST_IMAGE = 32  # pixels a side: the networks' stride
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
 def require_at_least(least: int, **values: Optional[int]) -> None:
@@ -44,21 +47,6 @@ def require_folder(output: Union[str, Path, None]) -> None:
     """
     if output is not None and Path(output).exists() and not Path(output).is_dir():
         raise RecNextError(f"{output} is a file: --output expects a folder")
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width of "N" or "HxW".
-
-    Raises:
-        RecNextError: another text, or smaller than 32 pixels.
-    """
-    sides = text.lower().split("x")
-    if not all(side.isdecimal() for side in sides) or len(sides) > 2:
-        raise RecNextError(f"image size {text!r}: expected N or HxW in pixels, such as 224 or 256x320")
-    height, width = int(sides[0]), int(sides[-1])
-    if min(height, width) < SMALLEST_IMAGE:
-        raise RecNextError(f"image size {text!r}: the networks take {SMALLEST_IMAGE} pixels or more")
-    return height, width
 
 
 def set_threads(threads: Optional[int]) -> None:
@@ -93,13 +81,14 @@ def make_table(*headings: str, text: int = 1, title: str = "", caption: str = ""
 
 
 def print_json(value: Any, *, default: Any = None) -> None:
-    """Prints a result for ``--json``; what the encoding of stdout cannot hold is escaped as JSON does."""
-    text = to_json(value, indent=1, default=default)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = jsonlib.dumps(jsonlib.loads(text), indent=1)
-    print(text)
+    """Prints a result for ``--json``."""
+    print(to_stdout(to_json(value, indent=1, default=default)))
+
+
+def to_stdout(json: str) -> str:
+    """JSON in which what the encoding of stdout cannot hold is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return json if encoding.lower() == "utf-8" else _BEYOND_ASCII.sub(lambda match: jsonlib.dumps(match[0])[1:-1], json)
 
 
 class _What(ProgressColumn):

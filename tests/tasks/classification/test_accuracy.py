@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from recnext.tasks.classification.per_class import write_per_class
 from torchmetrics.classification import MulticlassCalibrationError
 
 from recnext.data import Batch, ImagePreparation
@@ -11,7 +12,6 @@ from recnext.engine.figures import draw_confusion
 from recnext.errors import RecNextError
 from recnext.tasks.classification.accuracy import AccuracyMeter, evaluate
 from recnext.tasks.classification.evaluate import evaluate_classifier, open_for, preparation_of
-from recnext.tasks.classification.per_class import write_per_class
 
 
 def random_case(images=103, classes=7):

@@ -19,8 +19,9 @@ from recnext.data.images import open_image
 from recnext.engine.processes import Processes
 from recnext.errors import RecNextError
 from recnext.tasks.classification.chunks import FileChunks, ShardChunks, open_chunks
-from recnext.tasks.classification.embedding import Pooled, classes_of, write_table
+from recnext.tasks.classification.embedding import Pooled, TopClasses, write_table
 from recnext.tasks.classification.parts import Parts
+from recnext.tasks.classification.predict import class_names_of
 
 parquet = pytest.importorskip("pyarrow.parquet")
 CPU = torch.device("cpu")
@@ -97,7 +98,7 @@ def test_stages_give_a_vector_each(folder, tmp_path):
 def test_classes(folder, tmp_path):
     torch.manual_seed(0)
     classifier = recnext.load("test_recnext_m", num_classes=7)
-    columns = classes_of(classifier, topk=2)
+    columns = TopClasses(class_names_of(classifier), 2)
     table = written(classifier, FileChunks([str(folder)]), tmp_path / "a.parquet", columns=columns)
     probabilities, indices = by_hand(classifier, table["image"][0]).softmax(1).topk(2)
     assert table["index"][0] == indices[0].tolist()

@@ -17,8 +17,8 @@ from recnext.errors import RecNextError
 from recnext.nn.fusion import fuse
 from recnext.tasks.classification.accuracy import Accuracy
 from recnext.tasks.classification.evaluate import evaluate_classifier, open_for, preparation_of
+from recnext.tasks.classification.evaluation import by_class
 from recnext.tasks.classification.job import ClassificationJob
-from recnext.tasks.classification.per_class import write_per_class
 from recnext.tasks.classification.settings import TrainSettings
 
 from .digits import CLASS_NAMES, SIZE, Digits, write_folders
@@ -47,6 +47,16 @@ class DemoResult:
     parameters: tuple[int, int]
     milliseconds: tuple[float, float]
     training_seconds: float
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The same for people, a title and a text each."""
+        fused = f"{self.fused_accuracy.top1:.2f} %, logits differ by {self.fusion_difference:.0e}"
+        return [
+            ("held-out accuracy", f"{self.accuracy.top1:.2f} % of {self.accuracy.images} images"),
+            ("after folding", fused),
+            ("parameters", "{:,} → {:,} folded".format(*self.parameters)),
+            ("one image", "{:.2f} ms → {:.2f} ms folded".format(*self.milliseconds)),
+        ]
 
 
 def demo_settings(output: Path, *, epochs: int) -> TrainSettings:
@@ -95,7 +105,7 @@ def run_demo(output: Path, *, epochs: int = 8, console: Console) -> DemoResult:
     save(folded, output / "fused.safetensors")
     preparation = preparation_of(model)
     accuracy, fused_accuracy = (_accuracy(network, data, preparation) for network in (model, folded))
-    write_per_class(output / "per_class.csv", accuracy.confusion, CLASS_NAMES)
+    by_class(accuracy, CLASS_NAMES).write(output / "per_class.csv")
 
     held_out = Digits("val")
     logits, fused_logits = (_logits(network, held_out.images, preparation) for network in (model, folded))

@@ -18,9 +18,9 @@ from recnext.tasks.detection.checkpoint import load
 from recnext.tasks.detection.data import CocoFolder, open_split
 from recnext.tasks.detection.draw import draw_detections
 from recnext.tasks.detection.evaluate import DetectionResult, evaluate
+from recnext.tasks.detection.evaluation import report
 from recnext.tasks.detection.job import DetectionJob
 from recnext.tasks.detection.model import Detector
-from recnext.tasks.detection.output import write_result
 from recnext.tasks.detection.predict import Finder
 from recnext.tasks.detection.settings import DetectSettings
 
@@ -51,6 +51,21 @@ class DetectDemo:
     parameters: tuple[int, int]
     training_seconds: float
     class_names: tuple[str, ...]
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The same for people, a title and a text each."""
+        box, mask = self.result.box, self.result.mask
+        assert mask is not None
+        others = (box.numbers["ap"], mask.numbers["ap50"], mask.numbers["ap"])
+        classes = zip(self.class_names, box.per_class50, strict=True)
+        return [
+            ("held-out box AP50", f"{box.numbers['ap50']:.2f} % of {self.result.images} scenes"),
+            ("box AP, mask AP50, mask AP", ", ".join(f"{value:.2f} %" for value in others)),
+            ("box AP50 of each class", ", ".join(f"{name} {value:.2f}" for name, value in classes)),
+            ("after folding", f"box AP50 {self.fused.box.numbers['ap50']:.2f} %"),
+            ("parameters", "{:,} → {:,} folded".format(*self.parameters)),
+            ("training", f"{self.training_seconds:.0f} s"),
+        ]
 
 
 def demo_settings(output: Path, *, steps: int = 640) -> DetectSettings:
@@ -113,8 +128,7 @@ def run_demo(output: Path, *, steps: int = 640, images: tuple[int, int] = _IMAGE
     folded = fuse(model)
     folder = open_split(data, "val", masks=True)
     plain, fused = (_evaluated(network, folder) for network in (model, folded))
-    facts = {"data": str(data), "images": plain.images, **plain.summary(), "fused": fused.summary()}
-    write_result(output / "evaluation", facts, plain, model.labels)
+    report(plain, folder, fused=fused.summary()).write(output / "evaluation")
     draw_samples(output / "samples.png", folded, folder)
     return DetectDemo(plain, fused, (_parameters(model), _parameters(folded)), training_seconds, model.labels)
 

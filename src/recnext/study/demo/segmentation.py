@@ -18,10 +18,10 @@ from recnext.tasks.segmentation.checkpoint import load
 from recnext.tasks.segmentation.data import open_mask_folders
 from recnext.tasks.segmentation.draw import legend, overlay
 from recnext.tasks.segmentation.evaluate import evaluate, preparation_of
+from recnext.tasks.segmentation.evaluation import report
 from recnext.tasks.segmentation.job import SegmentationJob
 from recnext.tasks.segmentation.metrics import SegmentationResult
 from recnext.tasks.segmentation.model import SemanticFPN
-from recnext.tasks.segmentation.output import write_result
 from recnext.tasks.segmentation.predict import Segmenter
 from recnext.tasks.segmentation.settings import SegmentSettings
 
@@ -51,6 +51,18 @@ class SegmentDemo:
     parameters: tuple[int, int]
     training_seconds: float
     class_names: tuple[str, ...]
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The same for people, a title and a text each."""
+        classes = zip(self.class_names, self.result.iou.tolist(), strict=True)
+        return [
+            ("held-out mIoU", f"{self.result.miou:.2f} % of {self.result.images} scenes"),
+            ("mAcc, aAcc", f"{self.result.macc:.2f} %, {self.result.aacc:.2f} %"),
+            ("IoU of each class", ", ".join(f"{name} {iou:.2f}" for name, iou in classes)),
+            ("after folding", f"mIoU {self.fused.miou:.2f} %"),
+            ("parameters", "{:,} → {:,} folded".format(*self.parameters)),
+            ("training", f"{self.training_seconds:.0f} s"),
+        ]
 
 
 def demo_settings(output: Path, *, epochs: int = 11) -> SegmentSettings:
@@ -105,9 +117,8 @@ def run_demo(output: Path, *, epochs: int = 11, console: Console) -> SegmentDemo
     model = load(output)
     folded = fuse(model)
     plain, fused = (_evaluated(network, data) for network in (model, folded))
-    facts = {"data": str(data), "images": plain.images, **plain.summary(), "fused": fused.summary()}
     class_names = open_mask_folders(data).class_names
-    write_result(output / "evaluation", facts, plain, class_names)
+    report(plain, class_names, data=str(data), fused=fused.summary()).write(output / "evaluation")
     draw_samples(output / "samples.png", folded, data)
     return SegmentDemo(plain, fused, (_parameters(model), _parameters(folded)), training_seconds, class_names)
 

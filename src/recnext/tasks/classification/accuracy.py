@@ -45,6 +45,10 @@ class Accuracy:
     positions: Tensor
     likeliest: Tensor
 
+    def numbers(self) -> dict[str, float]:
+        """The values of the job's metrics, by their keys."""
+        return {"top1": self.top1, "top5": self.top5, "val_loss": self.loss}
+
 
 class AccuracyMeter:
     """Collects batches of logits; `compute` adds up over all processes when torch.distributed runs.

@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from recnext.data import normalise
-from recnext.data.images import UnreadableImageError, open_image, read_image
+from recnext.data.images import Unreadable, UnreadableImageError, open_image, read_image
 from recnext.engine.processes import Processes
 
 from .chunks import ChunkSource, Item
 from .parts import Parts
-from .predict import class_names_of, decoded, prepared_input
+from .predict import decoded, prepared_input
 
 ROWS = 512  # of a chunk: what is held in memory, and computed again after a kill
 _Forward = Callable[[Tensor], Any]
@@ -68,20 +68,11 @@ class TopClasses:
         kinds = {"index": pyarrow.int32(), "class": pyarrow.string(), "probability": pyarrow.float32()}
         values = [None if row is None else row.tolist() for row in rows]
         if name == "class":
-            values = [None if row is None else [self.names[index] for index in row] for row in values]
+            values = [None if row is None else [_utf8(self.names[index]) for index in row] for row in values]
         return pyarrow.array(values, pyarrow.list_(kinds[name]))
 
 
 Columns = Union[Pooled, TopClasses]
-
-
-def classes_of(model: nn.Module, *, topk: int) -> TopClasses:
-    """For a classifier with the class names of its checkpoint.
-
-    Raises:
-        RecNextError: the network has no classes.
-    """
-    return TopClasses(class_names_of(model, None), topk)
 
 
 @torch.inference_mode()
@@ -98,7 +89,7 @@ def write_table(
     workers: int = 2,
     rows: int = ROWS,
     on_rows: Callable[[int], None] = lambda rows: None,
-) -> tuple[int, list[str]]:
+) -> tuple[int, list[Unreadable]]:
     """Computes this process's chunks that are not done, and writes each as it is finished.
 
     A table has the columns "image", those of `columns`, and "error", which is null but for images that could not be
@@ -131,7 +122,7 @@ def write_table(
 
     blank = torch.zeros(1, channels, *preparation.size, dtype=torch.uint8)
     names = list(computed(blank))  # also for a chunk without one readable image
-    count, unreadable = 0, []
+    count, unreadable = 0, list[Unreadable]()
     for chunk in source.chunks(rank=processes.rank, world_size=processes.world_size, rows=rows, done=parts.done):
         table: dict[str, list[Optional[Tensor]]] = {name: [] for name in names}
         errors: list[Optional[str]] = []
@@ -147,16 +138,21 @@ def write_table(
         images = [item.name for item in chunk.items]
         arrays = {name: columns.column(name, column) for name, column in table.items()}
         parts.write(chunk.name, {"image": _strings(images), **arrays, "error": _strings(errors)})
-        unreadable += [f"{name}: {error}" for name, error in zip(images, errors, strict=True) if error is not None]
+        unreadable += [Unreadable(name, error) for name, error in zip(images, errors, strict=True) if error is not None]
         count += len(images)
         on_rows(len(images))
     return count, unreadable
 
 
 def _strings(values: Sequence[Optional[str]]) -> Any:
+    """An Arrow array of text; the bytes of names that are not UTF-8 become escapes."""
     import pyarrow
 
-    return pyarrow.array(values, pyarrow.string())
+    return pyarrow.array([None if value is None else _utf8(value) for value in values], pyarrow.string())
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class _Decoder:

@@ -1,5 +1,6 @@
 """A classifier, from any checkpoint, on labelled images."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -18,18 +19,17 @@ from recnext.data.sources import kind_of, open_split
 from recnext.errors import RecNextError
 
 from .accuracy import Accuracy, evaluate
-
-_SHOWN = 5
+from .network import shorten
 
 
 def preparation_of(
-    model: nn.Module, *, image_size: Optional[int] = None, crop_pct: Optional[float] = None
+    model: nn.Module, *, image_size: Union[int, tuple[int, int], None] = None, crop_pct: Optional[float] = None
 ) -> ImagePreparation:
     """How a network's checkpoint says images are to be prepared.
 
     Args:
         model: from `recnext.load`.
-        image_size: another side of the square input than the checkpoint's, in pixels.
+        image_size: another height and width of the input than the checkpoint's, in pixels; one number is both.
         crop_pct: another share of the resized image than the checkpoint's.
 
     Raises:
@@ -42,9 +42,9 @@ def preparation_of(
             f"this network takes images of {channels} channel{'s' * (channels > 1)}, class folders hold RGB ones: "
             "take weights for 3 channels"
         )
-    size = (height, width) if image_size is None else (image_size, image_size)
+    size = image_size or (height, width)
     return ImagePreparation(
-        size=size,
+        size=size if isinstance(size, tuple) else (size, size),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         crop_pct=config["crop_pct"] if crop_pct is None else crop_pct,
@@ -75,18 +75,17 @@ def open_for(model: nn.Module, data: Union[str, Path], *, checkpoint: str) -> An
     if set(folders) <= set(map(as_composed, known)):
         return ClassFolder(root, class_names=tuple(known))
     if len(folders) != classes:
-        named = f" ({_some(known)})" if known else ""
+        named = f" ({shorten(known)})" if known else ""
         raise RecNextError(
             f"{checkpoint} knows {classes} classes{named}, {root} holds {len(folders)} class folders "
-            f"({_some(folders)}): evaluate on the classes it was trained on, or train on these with "
-            f"'recnext train {data} --checkpoint {checkpoint}'"
+            f"({shorten(folders)}): evaluate on the classes it was trained on{_advice(model, root, checkpoint)}"
         )
     if classes == CLASSES and (not known or tuple(known) == wnids()):
         return ClassFolder(root, class_names=wnids(), labels=labels_of(root, folders))
     if known:
         unknown = [name for name in folders if name not in set(map(as_composed, known))]
         raise RecNextError(
-            f"{root} holds classes that {checkpoint} does not know: {_some(unknown)}; it knows {_some(known)}: "
+            f"{root} holds classes that {checkpoint} does not know: {shorten(unknown)}; it knows {shorten(known)}: "
             "name the folders as in training"
         )
     return ClassFolder(root, class_names=timm_order(folders, checkpoint=checkpoint))
@@ -101,8 +100,8 @@ def _open_kind(data: str, classes: int, known: Sequence[str], *, checkpoint: str
         return images
     if known or len(names) != classes:
         raise RecNextError(
-            f"{checkpoint} knows {classes} classes{f' ({_some(known)})' if known else ''}, {data} has {len(names)} "
-            f"({_some(names)}): both need the same"
+            f"{checkpoint} knows {classes} classes{f' ({shorten(known)})' if known else ''}, {data} has {len(names)} "
+            f"({shorten(names)}): both need the same"
         )
     if kind_of(data)[0] == "tar":
         images.take_classes(timm_order(names, checkpoint=checkpoint))
@@ -152,9 +151,14 @@ def evaluate_classifier(
     return meter.compute()
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f", ... {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _advice(model: nn.Module, root: Path, checkpoint: str) -> str:
+    """How to train on the images, where there are some to train on."""
+    data = next((folder for folder in (root, root.parent) if (folder / "train").is_dir()), None)
+    name = getattr(model, "pretrained_cfg", {}).get("architecture")
+    if data is None or name is None:
+        return ""
+    words = ("recnext", "train", str(data), "--checkpoint", checkpoint, "--model", name)
+    return f", or train on these with: {shlex.join(words)}"
 
 
 def with_mirror(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -9,13 +9,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recnext.engine.locking import locked
 from recnext.errors import MissingExtraError, RecNextError
 from recnext.files import require_output, write_atomically
 
 _MANIFEST = "manifest.json"
+_LOCK = "lock"
 
 
 class Parts:
@@ -43,6 +46,22 @@ class Parts:
         self.overwrite = overwrite
         self.folder = output.with_name(output.name + ".parts")
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other runs from writing the same table; for the first process.
+
+        Raises:
+            RecNextError: another run writes it, or it is there already.
+        """
+        self._require_new()
+        self.folder.mkdir(exist_ok=True)
+        with locked(self.folder / _LOCK, what=str(self.output)):
+            yield
+
+    def _require_new(self) -> None:
+        if not (self.folder / _MANIFEST).is_file():
+            require_output(self.output, overwrite=self.overwrite, mark=None)
+
     def open(self, facts: Mapping[str, Any]) -> bool:
         """Starts, or goes on with what a run of the same `facts` left; for the first process.
 
@@ -54,9 +73,11 @@ class Parts:
         """
         manifest = self.folder / _MANIFEST
         if not manifest.is_file():
-            require_output(self.output, overwrite=self.overwrite, mark=None)
-            shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was killed while it cleared up
-            self.folder.mkdir()
+            self._require_new()
+            self.folder.mkdir(exist_ok=True)
+            for path in self.folder.iterdir():  # of a run that was killed while it cleared up
+                if path.name != _LOCK:
+                    path.unlink()
             write_atomically(manifest, json.dumps(facts, indent=1).encode("utf-8"))
             return False
         before: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
@@ -116,7 +137,7 @@ class Parts:
             os.fsync(file.fileno())
         os.replace(staged, self.output)
         (self.folder / _MANIFEST).unlink()  # from here on the parts are leftovers
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=os.name == "nt")  # where the lock cannot be removed
         return rows
 
     def _path(self, name: str) -> Path:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from recnext.data import ImagePreparation, normalise
 from recnext.data.images import Unreadable, UnreadableImageError, open_image
 from recnext.errors import RecNextError
+from recnext.tasks.evaluation import checked
 
 _Image = TypeVar("_Image")
 
@@ -73,7 +74,7 @@ def classify(
 
     Raises:
         RecNextError: the model has no classes, the names are not as many as those, or a number is not positive;
-            when the first image is asked for.
+            when the first image is asked for. Or its answers are no numbers.
     """
     for name, value in (("topk", topk), ("batch_size", batch_size), ("workers", workers)):
         if value is not None and value < 1:
@@ -82,7 +83,7 @@ def classify(
     preparation, channels = prepared_input(model, image_size)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))  # a file has none
     decode = _Decoder(preparation.evaluation_transform(), grey=channels == 1)
-    run = model.eval() if forward is None else forward
+    run = checked(model.eval() if forward is None else forward)
     for batch in decoded(images, decode, batch_size=batch_size, workers=workers or os.cpu_count() or 1):
         pixels = [tensor for _, tensor in batch if isinstance(tensor, Tensor)]
         scores: Iterator[tuple[ClassScore, ...]] = iter(())

@@ -50,6 +50,7 @@ def load(
     *,
     backbone: Optional[str] = None,
     num_classes: Optional[int] = None,
+    ema: bool = False,
     device: Union[str, torch.device] = "cpu",
     **options: Any,
 ) -> Detector:
@@ -59,6 +60,7 @@ def load(
         checkpoint: file, run folder or hub id; pickles are read without running anything in them.
         backbone: timm name; by default what the file says, or what its tensors are those of.
         num_classes: another number than the file's makes new class, box and mask predictors.
+        ema: the moving average of the weights instead of the weights.
         device: where the detector goes.
         **options: fields of `DetectorConfig` that change no tensor, such as `min_size`.
 
@@ -68,7 +70,7 @@ def load(
     Raises:
         RecNextError: no such file, no detector in it, or another backbone than said.
     """
-    weights = read_weights(fspath(checkpoint))
+    weights = read_weights(fspath(checkpoint), ema=ema)
     state = _torchvision_keys(weights)
     config = _config_of(state, weights, backbone)
     new_classes = None if num_classes in (None, config.num_classes) else num_classes

@@ -33,14 +33,15 @@ class DetectionResult:
     mask: Optional[CocoResult]
     detections: list[dict[str, Any]]
 
-    def summary(self) -> dict[str, float]:
-        """``box_ap``, ``box_ap50``, ``box_ap75`` and, with masks, ``mask_ap``, ``mask_ap50``, ``mask_ap75``."""
+    def numbers(self) -> dict[str, float]:
+        """COCO's twelve as ``box_ap``, ``box_ap50`` and so on, and with masks ``mask_ap``; NaN without such objects."""
         kinds = [("box", self.box), *([] if self.mask is None else [("mask", self.mask)])]
-        return {
-            f"{kind}_{name}": result.numbers[name] if result.numbers[name] == result.numbers[name] else 0.0
-            for kind, result in kinds
-            for name in ("ap", "ap50", "ap75")
-        }
+        return {f"{kind}_{name}": value for kind, part in kinds for name, value in part.numbers.items()}
+
+    def summary(self) -> dict[str, float]:
+        """AP, AP50 and AP75 of `numbers`, 0 in place of NaN."""
+        found = self.numbers().items()
+        return {key: value if value == value else 0.0 for key, value in found if key.endswith(("_ap", "50", "75"))}
 
 
 class DetectionMeter:

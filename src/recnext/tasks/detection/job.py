@@ -17,19 +17,13 @@ from .batches import GroupedBatches, evaluation_loader, training_loader
 from .checkpoint import is_detector, load
 from .config import DetectorConfig
 from .data import CocoFolders, open_coco, training_transform
+from .metrics import COCO_METRICS
 from .model import Detector, build
 from .rle import mask_tools
 from .settings import DetectSettings
 from .task import DetectionTask
 
-METRICS = (
-    Metric("box_ap", "box AP"),
-    Metric("box_ap50", "box AP50"),
-    Metric("box_ap75", "box AP75"),
-    Metric("mask_ap", "mask AP"),
-    Metric("mask_ap50", "mask AP50"),
-    Metric("mask_ap75", "mask AP75"),
-)
+METRICS = tuple(metric for metric in COCO_METRICS if metric.key.endswith(("_ap", "_ap50", "_ap75")))
 
 
 @dataclass(frozen=True)

@@ -7,25 +7,31 @@ from typing import Any
 
 import numpy as np
 
+from recnext.engine.job import Metric
 from recnext.errors import MissingExtraError
 
 from .coco import CocoFile
 
-NUMBERS = (
-    "ap",
-    "ap50",
-    "ap75",
-    "ap_small",
-    "ap_medium",
-    "ap_large",
-    "ar1",
-    "ar10",
-    "ar100",
-    "ar_small",
-    "ar_medium",
-    "ar_large",
+_TITLES = {
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_small": "AP of objects under 32² px",
+    "ap_medium": "AP of 32² to 96² px",
+    "ap_large": "AP over 96² px",
+    "ar1": "AR, 1 detection an image",
+    "ar10": "AR, 10 detections",
+    "ar100": "AR, 100 detections",
+    "ar_small": "AR of objects under 32² px",
+    "ar_medium": "AR of 32² to 96² px",
+    "ar_large": "AR over 96² px",
+}
+NUMBERS = tuple(_TITLES)
+"""COCO's twelve, in its order."""
+COCO_METRICS = tuple(
+    Metric(f"{kind}_{key}", f"{kind} {title}") for kind in ("box", "mask") for key, title in _TITLES.items()
 )
-"""COCO's twelve, in its order: average precision (IoU .5 to .95, .5, .75; by size) and recall (1, 10, 100 a image)."""
+"""Of boxes and of masks."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,10 @@ class CocoResult:
     numbers: dict[str, float]
     per_class: tuple[float, ...]
     per_class50: tuple[float, ...]
+
+    def by_class(self) -> dict[str, tuple[float, ...]]:
+        """``ap`` and ``ap50`` of each class."""
+        return {"ap": self.per_class, "ap50": self.per_class50}
 
 
 def coco_metrics(file: CocoFile, detections: Sequence[dict[str, Any]], *, image_ids: Sequence[int], masks: bool) -> Any:

@@ -1,36 +1,72 @@
 """Detecting in images and video frames that have no annotations."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from pathlib import Path
+from typing import Any, Optional
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from recnext.data.images import Unreadable, UnreadableImageError, open_image
+from recnext.engine.devices import choose_device
+from recnext.engine.settings import require
+from recnext.nn.fusion import fuse
+from recnext.sizes import SMALLEST_IMAGE
+from recnext.tasks.evaluation import NetworkSettings
 
+from .checkpoint import load
+from .draw import draw_detections
 from .evaluate import to_coco, to_float
 from .model import Detector
+from .rle import mask_tools
 
 
-@dataclass(frozen=True, eq=False)
-class Detected:
-    """An image and what was found in it.
+@dataclass(frozen=True, kw_only=True)
+class DetectionSettings(NetworkSettings):
+    """Which detector to use on images, and how.
 
-    Attributes:
-        image: path or address.
-        pixels: uint8 (H, W, 3).
-        found: ``boxes``, ``labels``, ``scores`` and perhaps ``masks``, as of `Detector`.
+    Args:
+        threshold: lowest score of what is drawn and listed.
+        image_size: shorter side of the images; by default the one of training, 800 for published.
+        max_size: pixels that the longer side may have; by default in the ratio of training.
     """
 
-    image: str
-    pixels: np.ndarray
-    found: dict[str, Tensor]
+    threshold: float = 0.5
+    image_size: Optional[int] = None
+    max_size: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        require_sizes(self)
+        require(self, "threshold", 0 <= self.threshold <= 1, "a score from 0 to 1")
+
+    def open(self) -> "Finder":
+        """The detector.
+
+        Raises:
+            RecNextError: no such checkpoint or device, or no detector in it.
+        """
+        model = load(self.given_checkpoint, backbone=self.model, ema=self.ema, device=choose_device(self.device))
+        if model.config.masks:
+            mask_tools()
+        sizes = {"image_size": self.image_size, "max_size": self.max_size}
+        return Finder(fuse(model) if self.fused else model, threshold=self.threshold, **sizes)
+
+
+def require_sizes(settings: Any) -> None:
+    """Checks ``image_size`` and ``max_size``.
+
+    Raises:
+        RecNextError: one is too small.
+    """
+    for name in ("image_size", "max_size"):
+        value = getattr(settings, name)
+        require(settings, name, value is None or value >= SMALLEST_IMAGE, f"an integer from {SMALLEST_IMAGE}")
 
 
 class Finder:
-    """A detector that takes pictures instead of tensors.
+    """A detector that takes pictures instead of tensors: the `Predictor` of detection.
 
     Args:
         model: of `load`, on the device to compute on.
@@ -38,6 +74,9 @@ class Finder:
         image_size: shorter side to detect at, instead of the detector's own.
         max_size: pixels that the longer side may have.
     """
+
+    key = "detections"
+    suffixes = (".png",)
 
     def __init__(
         self,
@@ -56,7 +95,7 @@ class Finder:
 
     @torch.inference_mode()
     def __call__(self, pixels: np.ndarray) -> dict[str, Tensor]:
-        """What is in an image, the best first.
+        """What is in an image, the best first: ``boxes``, ``labels``, ``scores`` and perhaps ``masks``.
 
         Args:
             pixels: uint8 (H, W, 3), RGB.
@@ -66,24 +105,30 @@ class Finder:
         kept = found["scores"] >= self.threshold
         return {key: value[kept].cpu() for key, value in found.items()}
 
-    def images(self, names: Iterable[str]) -> Iterator[Union[Detected, Unreadable]]:
-        """Detects in files and addresses, in order; what cannot be read is told and left out."""
-        for name in names:
-            try:
-                pixels = np.asarray(open_image(name))
-            except UnreadableImageError as error:
-                yield Unreadable(name, str(error))
-            else:
-                yield Detected(name, pixels, self(pixels))
+    def draw(self, pixels: np.ndarray, found: dict[str, Tensor]) -> Image.Image:
+        """Boxes, masks, classes and scores over the picture."""
+        return draw_detections(pixels, found, self.class_names)
 
-    def records(self, detected: Detected, *, image_id: int) -> list[dict[str, Any]]:
-        """Records of a COCO results file, with ``file_name`` and ``category`` for people."""
-        records = to_coco(detected.found, image_id=image_id, category_ids=self.category_ids)
-        names = [self.class_names[label - 1] for label in detected.found["labels"].tolist()]
+    def draw_frame(self, pixels: np.ndarray, found: dict[str, Tensor]) -> np.ndarray:
+        """The same."""
+        return np.asarray(self.draw(pixels, found))
+
+    def save(self, found: dict[str, Tensor], paths: Sequence[Path]) -> dict[str, str]:
+        """Nothing more is written."""
+        return {}
+
+    def entries(self, found: dict[str, Tensor]) -> list[dict[str, Any]]:
+        """Records of a COCO results file without their image, with ``category`` for people."""
+        records = to_coco(found, image_id=0, category_ids=self.category_ids)
+        names = [self.class_names[label - 1] for label in found["labels"].tolist()]
         return [
-            {"image_id": record.pop("image_id"), "file_name": detected.image, "category": name, **record}
+            {"category": name, **{key: value for key, value in record.items() if key != "image_id"}}
             for record, name in zip(records, names, strict=True)
         ]
+
+    def describe(self, entries: Sequence[Mapping[str, Any]]) -> str:
+        """Classes and scores."""
+        return ", ".join(f"{entry['category']} {entry['score']:.2f}" for entry in entries) or "nothing"
 
 
 def resize_to(model: Detector, *, image_size: Optional[int] = None, max_size: Optional[int] = None) -> None:

@@ -1,0 +1,36 @@
+"""A lock on a file, which ends with the process that holds it, however that ends."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recnext.errors import RecNextError
+
+if os.name == "nt":
+    import msvcrt
+else:
+    import fcntl
+
+
+@contextmanager
+def locked(path: Path, *, what: str) -> Iterator[None]:
+    """Holds the lock of a file, which is made where missing and stays.
+
+    Args:
+        path: of the file.
+        what: is locked, in words, for the error.
+
+    Raises:
+        RecNextError: another process holds it.
+        OSError: the file cannot be written.
+    """
+    with path.open("a+b") as file:
+        try:
+            if os.name == "nt":
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RecNextError(f"another process is writing {what}: wait for it, or choose another --output") from None
+        yield

@@ -1,0 +1,196 @@
+"""What `eval` and `predict` promise whatever the task."""
+
+import csv
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from cli.command import fails, run, run_json
+from process_group import run_processes
+from recnext.checkpoints import load, save
+from recnext.checkpoints.metadata import save_checkpoint
+from recnext.study.demo.digits import CLASS_NAMES as DIGITS
+from recnext.study.demo.digits import write_folders
+from recnext.study.demo.shapes import CLASS_NAMES as SHAPES
+from recnext.tasks import job_of
+from recnext.tasks.detection.checkpoint import describe
+from recnext.tasks.segmentation import build
+from tasks.detection import runs as detection
+from tasks.detection.detectors import tiny
+from tasks.segmentation import runs as segmentation
+
+COMMON = {"--checkpoint", "--model", "--ema", "--fused", "--image-size", "--device", "--json", "--output"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task with data and a run folder that holds weights and other averaged ones."""
+
+    task: str
+    command: tuple[str, ...]
+    data: Path
+    images: Path
+    run: Path
+    classes: tuple[str, ...]
+
+    def arguments(self, verb: str, *more: object) -> tuple[object, ...]:
+        place = self.data if verb == "eval" else self.images
+        workers = ("--workers=0",) if verb == "eval" else ()
+        return (*self.command, verb, place, "--checkpoint", self.run, "--device=cpu", *workers, *more)
+
+
+def classification_case(root: Path) -> Case:
+    write_folders(root / "data", per_class=2)
+    for seed, name in enumerate(("best", "best_ema")):
+        torch.manual_seed(seed)
+        save(load("test_recnext_m", num_classes=10), root / f"{name}.safetensors", class_names=DIGITS)
+    return Case("classification", (), root / "data", root / "data" / "val", root, DIGITS)
+
+
+def detection_case(root: Path) -> Case:
+    data = detection.write_data(root / "data")
+    for label, name in enumerate(("best", "best_ema"), start=1):
+        model = tiny(num_classes=5, class_names=SHAPES, category_ids=(2, 5, 8, 11, 14), anchor_scale=4.0)
+        with torch.no_grad():
+            model.roi_heads.box_predictor.cls_score.bias[label] = 3.0  # sure of what it cannot know
+        save_checkpoint(root / f"{name}.safetensors", model.state_dict(), describe(model))
+    return Case("detection", ("detect",), data, data / "val", root, SHAPES)
+
+
+def segmentation_case(root: Path) -> Case:
+    data = segmentation.write_data(root / "data", train=4, val=3)
+    for seed, name in enumerate(("best", "best_ema")):
+        torch.manual_seed(seed)
+        state = build("test_recnext_m", num_classes=6, neck_channels=8, head_channels=8).state_dict()
+        torch.save(state, root / f"{name}.safetensors")  # the content tells the format
+    return Case("segmentation", ("segment",), data, data / "images" / "validation", root, ("background", *SHAPES))
+
+
+CASES = {"classification": classification_case, "detection": detection_case, "segmentation": segmentation_case}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request, tmp_path_factory):
+    return CASES[request.param](tmp_path_factory.mktemp(request.param))
+
+
+def test_flags_are_the_same(case, capsys):
+    for verb in ("eval", "predict"):
+        status, out, _ = run(capsys, *case.command, verb, "--help")
+        assert status == 0
+        missing = {flag for flag in COMMON if f"{flag} " not in out and f"{flag}," not in out}
+        assert not missing
+
+
+def test_eval_shows_and_writes_the_metrics_of_the_job(case, tmp_path, capsys):
+    metrics = job_of(case.task).metrics
+    facts = run_json(capsys, *case.arguments("eval", "--output", tmp_path / "out"))
+    assert {metric.key for metric in metrics} <= facts.keys()
+    assert (facts["checkpoint"], facts["classes"]) == (str(case.run), len(case.classes))
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == facts
+    with (tmp_path / "out" / "per_class.csv").open(newline="") as file:
+        assert [row["class"] for row in csv.DictReader(file)] == list(case.classes)
+    status, out, err = run(capsys, *case.arguments("eval", "--output", tmp_path / "out"))
+    assert status == 0, err
+    assert all(metric.title in out for metric in metrics)
+    assert str(tmp_path / "out") in out.replace("\n", "")
+
+
+def test_predict_gives_a_line_or_an_object_an_image(case, tmp_path, capsys):
+    output = tmp_path / ("out.csv" if case.task == "classification" else "out")
+    (tmp_path / "torn.png").write_bytes(b"no image")
+    arguments = case.arguments("predict", tmp_path / "torn.png", "--output", output)
+    status, out, err = run(capsys, *arguments, "--json")
+    assert status == 1
+    *found, torn = json.loads(out)
+    assert torn == {"image": str(tmp_path / "torn.png"), "reason": "not an image, or a damaged one"}
+    assert f"recnext: cannot read {tmp_path / 'torn.png'}: not an image" in err
+    assert output.exists()
+    status, out, err = run(capsys, *arguments)
+    assert status == 1
+    lines = out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [entry["image"] for entry in found]
+
+
+def test_ema_takes_the_average(case, tmp_path, capsys):
+    output = tmp_path / ("out.csv" if case.task == "classification" else "out")
+    plain = run_json(capsys, *case.arguments("predict", "--output", output))
+    averaged = run_json(capsys, *case.arguments("predict", "--output", output, "--ema"))
+    assert [entry["image"] for entry in plain] == [entry["image"] for entry in averaged]
+    assert plain != averaged
+    assert run_json(capsys, *case.arguments("eval", "--ema")) != run_json(capsys, *case.arguments("eval"))
+    alone = tmp_path / "run"
+    alone.mkdir()
+    shutil.copy(case.run / "best.safetensors", alone)
+    for verb in ("eval", "predict"):
+        message = fails(capsys, *case.arguments(verb, "--checkpoint", alone, "--ema"))
+        assert "holds no moving average" in message
+
+
+def test_mistakes_are_one_line(case, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert "is a file: --output expects a folder" in fails(
+        capsys, *case.arguments("eval", "--output", tmp_path / "file")
+    )
+    for verb in ("eval", "predict"):
+        place = case.data if verb == "eval" else case.images
+        assert "no weights are given" in fails(capsys, *case.command, verb, place)
+        assert "no checkpoint" in fails(capsys, *case.arguments(verb, "--checkpoint", tmp_path / "none.pth"))
+        assert "no device is called 'tpu'" in fails(capsys, *case.arguments(verb, "--device", "tpu"))
+        assert "32" in fails(capsys, *case.arguments(verb, "--image-size", 8))
+    assert "there is no file or folder" in fails(capsys, *case.command, "predict", tmp_path / "no", "--checkpoint", "x")
+
+
+def test_names_of_any_bytes_and_forms(case, tmp_path, capsys):
+    """A name from a disk in Latin-1, and one that looks like a formula."""
+    source = next(path for path in sorted(case.images.rglob("*")) if path.suffix in (".png", ".jpg"))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    names = [os.fsdecode(b"caf\xe9" + source.suffix.encode()), f"=1+1{source.suffix}"]
+    for name in names:
+        shutil.copy(source, folder / name)
+    output = tmp_path / ("out.csv" if case.task == "classification" else "out")
+    arguments = (*case.command, "predict", folder, "--checkpoint", case.run, "--device=cpu", "--output", output)
+    found = run_json(capsys, *arguments)
+    assert sorted(Path(entry["image"]).name for entry in found) == sorted(
+        name.encode("utf-8", "backslashreplace").decode() for name in names
+    )
+    if output.is_dir():
+        assert {name.partition(".")[0] for name in names} <= {path.stem for path in output.iterdir()}
+    else:
+        assert output.read_text(encoding="utf-8").count("caf\\udce9") == 5
+
+
+def test_two_processes_count_what_one_does(case, capsys):
+    arguments = case.arguments("eval")
+    alone = run_json(capsys, *arguments)
+    first, second = run_processes([*map(str, arguments), "--json"])
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert second.stdout == ""
+    shared = json.loads(first.stdout)
+    for facts in (alone, shared):
+        facts.pop("images_per_second", None)
+        facts.pop("processes", None)
+    assert shared == alone
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_damaged_weights_give_no_answers(task, tmp_path, capsys):
+    case = CASES[task](tmp_path)
+    for name in ("best", "best_ema"):
+        path = case.run / f"{name}.safetensors"
+        if task == "classification":
+            network = load(checkpoint=path)
+            network.stem.stem[0].conv.weight.data.fill_(float("nan"))
+            save(network, path)
+        else:
+            state = torch.load(path)
+            state["decode_head.conv_seg.weight"].fill_(float("nan"))
+            torch.save(state, path)
+    for verb in ("eval", "predict"):
+        assert "answers are not numbers" in fails(capsys, *case.arguments(verb))
