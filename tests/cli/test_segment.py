@@ -15,7 +15,7 @@ from recnext.cli.segment_tables import published_miou, result_table
 from cli.command import fails, run, run_json
 from recnext.cli.segment import next_commands
 from recnext.tasks.segmentation import build
-from recnext.tasks.segmentation.metrics import SegmentationResult
+from recnext.tasks.segmentation.evaluation import published_miou
 from tasks.segmentation.runs import write_data
 
 TINY = (
@@ -73,10 +73,10 @@ def test_eval_writes_what_it_shows(data, checkpoint, tmp_path, capsys):
     assert status == 0, err
     facts = json.loads((output / "result.json").read_text())
     assert f"{facts['miou']:.2f}" in out
-    assert "mean of 3 images, whole" in out
+    assert "3 of 6 classes at 48" in out
     assert "cross" in out
     rows = (output / "per_class.csv").read_text().splitlines()
-    assert rows[0] == "class,name,iou,accuracy,pixels"
+    assert rows[0] == "class,iou,accuracy,pixels"
     assert len(rows) == 7
     windows = run_json(capsys, "segment", "eval", *common, "--window=32")
     assert windows["window"] == 32
@@ -84,12 +84,9 @@ def test_eval_writes_what_it_shows(data, checkpoint, tmp_path, capsys):
 
 
 def test_published_result_stands_beside_where_it_belongs():
-    facts = {"checkpoint": "c", "data": "d", "images": 1, "window": 0, "classes": 150, "backbone": "recnext_m3"}
-    assert published_miou(facts) == 41.0
-    assert published_miou({**facts, "classes": 6}) is None
-    assert published_miou({**facts, "backbone": "recnext_m0"}) is None
-    table = result_table(facts, SegmentationResult(torch.eye(150).long(), 1, 1.0), tuple(map(str, range(150))))
-    assert table.row_count == 40 + 1 + 3
+    assert published_miou("recnext_m3", classes=150) == {"miou": "41.0 % on ADE20K"}
+    assert published_miou("recnext_m3", classes=6) == {}
+    assert published_miou("recnext_m0", classes=150) == {}
 
 
 def test_predict_draws_images_and_masks(data, checkpoint, tmp_path, capsys):
@@ -118,10 +115,10 @@ def test_predict_goes_on_after_a_broken_image_and_names_files_apart(data, checkp
     )
     assert status == 1
     assert "torn.jpg" in err
-    assert "2 segmented" in err
+    assert "2 drawn" in err
     assert out.count("same.jpg: ") == 2
     names = {path.name for path in output.iterdir()}
-    assert names == {"same.png", "same_mask.png", "same_2.png", "same_2_mask.png"}
+    assert names == {"same.png", "same_mask.png", "same_2.png", "same_2_mask.png", "classes.json"}
 
 
 def test_predict_reads_videos(checkpoint, tmp_path, capsys):
@@ -149,7 +146,7 @@ def test_predict_goes_on_after_a_broken_video(data, checkpoint, tmp_path, capsys
     output = tmp_path / "out"
     status, out, err = run(capsys, "segment", "predict", *names, "--checkpoint", checkpoint, "--output", output)
     assert status == 1
-    assert "1 segmented" in err
+    assert "1 drawn" in err
     assert "torn.mp4 is no video that can be read" in err
     assert out.count("\n") == 1
 
@@ -162,22 +159,17 @@ def test_mistakes_are_one_line(data, checkpoint, tmp_path, capsys):
     assert "--image-size is 8" in message("train", data, *TINY, "--image-size=8")
     assert "names 6 classes, not 9" in message("train", data, *TINY, "--num-classes=9")
     assert "resnet18 is no RecNeXt" in message("train", data, *TINY, "--model=resnet18", f"--output={tmp_path / 'r'}")
-    assert "no checkpoint" in message("eval", data, "--checkpoint", tmp_path / "none.pth")
     plain = tmp_path / "plain"
     for kind, mode in (("images", "RGB"), ("masks", "L")):
         (plain / kind).mkdir(parents=True)
         Image.new(mode, (40, 40)).save(plain / kind / "a.png")
     common = (plain, "--checkpoint", checkpoint, "--workers=0", "--device=cpu")
     assert "does not name its classes" in message("eval", *common)
-    assert "tells 6 classes apart" in message("eval", *common, "--num-classes=4")
+    assert "knows 6 classes" in message("eval", *common, "--num-classes=4")
     Image.new("L", (40, 40), 77).save(plain / "masks" / "a.png")
     assert "holds label 77 at row 0, column 0: expected 0..5" in message("eval", *common, "--num-classes=6")
     (plain / "masks" / "a.png").unlink()
     assert "no mask in" in message("eval", *common, "--num-classes=6")
-    assert "expects a folder" in message(
-        "predict", plain / "images", "--checkpoint", checkpoint, "--output", plain / "images" / "a.png"
-    )
-    assert "there is no file or folder" in message("predict", tmp_path / "no.png", "--checkpoint", checkpoint)
     assert "holds a run on photos" in _demo_on_another_run(capsys, tmp_path / "other")
 
 

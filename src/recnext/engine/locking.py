@@ -1,13 +1,13 @@
 """A lock on a file, which ends with the process that holds it, however that ends."""
 
-import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from recnext.errors import RecNextError
 
-if os.name == "nt":
+if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
@@ -27,7 +27,7 @@ def locked(path: Path, *, what: str) -> Iterator[None]:
     """
     with path.open("a+b") as file:
         try:
-            if os.name == "nt":
+            if sys.platform == "win32":
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
             else:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

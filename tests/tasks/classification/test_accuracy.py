@@ -12,6 +12,7 @@ from recnext.engine.figures import draw_confusion
 from recnext.errors import RecNextError
 from recnext.tasks.classification.accuracy import AccuracyMeter, evaluate
 from recnext.tasks.classification.evaluate import evaluate_classifier, open_for, preparation_of
+from recnext.tasks.classification.evaluation import by_class
 
 
 def random_case(images=103, classes=7):
@@ -94,22 +95,24 @@ def test_evaluate_normalises_and_names_unreadable_images():
         evaluate(forward, [Batch(images, torch.tensor([0, 1]), ("cannot read a.png",))], **options)
 
 
-def test_per_class_table(tmp_path):
+def test_table_of_classes(tmp_path):
     confusion = torch.tensor([[3, 1, 0], [0, 2, 0], [0, 0, 0]])
-    write_per_class(tmp_path / "a.csv", confusion, ("cat, black", "dog", "emu"))
+    grid = by_class(confusion, ("cat, black", "=dog", "emu"))
+    grid.write(tmp_path / "a.csv")
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[0] == {
         "class": "cat, black",
         "images": "4",
         "correct": "3",
-        "accuracy": "75.00",
+        "accuracy": "75.0000",
         "predicted_as": "3",
-        "confused_with": "dog",
+        "confused_with": "'=dog",  # which no spreadsheet runs
         "confusions": "1",
     }
-    assert rows[1]["accuracy"] == "100.00"
+    assert (rows[1]["class"], rows[1]["accuracy"]) == ("'=dog", "100.0000")
     assert (rows[2]["images"], rows[2]["accuracy"], rows[2]["confused_with"]) == ("0", "", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
 @pytest.mark.parametrize("classes", [2, 60])

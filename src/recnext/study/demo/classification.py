@@ -105,7 +105,7 @@ def run_demo(output: Path, *, epochs: int = 8, console: Console) -> DemoResult:
     save(folded, output / "fused.safetensors")
     preparation = preparation_of(model)
     accuracy, fused_accuracy = (_accuracy(network, data, preparation) for network in (model, folded))
-    by_class(accuracy, CLASS_NAMES).write(output / "per_class.csv")
+    by_class(accuracy.confusion, CLASS_NAMES).write(output / "per_class.csv")
 
     held_out = Digits("val")
     logits, fused_logits = (_logits(network, held_out.images, preparation) for network in (model, folded))

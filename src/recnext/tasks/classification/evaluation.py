@@ -1,12 +1,12 @@
 """A classifier, from any checkpoint, on labelled images or on one of ImageNet's other test sets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
-from torch import nn
+from torch import Tensor, nn
 
 from recnext.data.imagenet import wnids
 from recnext.engine.figures import can_draw, draw_confusion
@@ -159,7 +159,7 @@ def _report(facts: dict[str, Any], labelled: LabelledSet, result: Accuracy) -> E
     files: dict[str, Callable[[Path], None]] = {}
     if can_draw():
         files["confusion.png"] = partial(draw_confusion, confusion=result.confusion, class_names=names)
-    return Evaluation(facts=facts, lines=lines, classes=by_class(result, names), files=files)
+    return Evaluation(facts=facts, lines=lines, classes=by_class(result.confusion, names), files=files)
 
 
 def _real(labelled: LabelledSet, result: Accuracy, names: tuple[str, ...]) -> Optional[tuple[float, int]]:
@@ -181,12 +181,17 @@ def _lowest(result: Accuracy, names: tuple[str, ...]) -> str:
     return ", ".join(worst) or "all are right"
 
 
-def by_class(result: Accuracy, names: tuple[str, ...]) -> Grid:
-    """Images, correct ones, accuracy, and what a class is most confused with."""
+def by_class(confusion: Tensor, names: Sequence[str]) -> Grid:
+    """Images, correct ones, accuracy, and what each class is most confused with.
+
+    Args:
+        confusion: int64 (classes, classes), rows the truth.
+        names: in the order of the rows.
+    """
     rows: list[tuple[str | int | float, ...]] = []
-    predicted_as = result.confusion.sum(0).tolist()
+    predicted_as = confusion.sum(0).tolist()
     for label, name in enumerate(names):
-        row = result.confusion[label].clone()
+        row = confusion[label].clone()
         images, correct = int(row.sum()), int(row[label])
         row[label] = 0
         wrong, other = (int(value) for value in row.max(0))

@@ -87,12 +87,7 @@ class ClassificationTask:
             precision=precision,
             should_stop=should_stop,
         )
-
-        def compute() -> Metrics:
-            result = meter.compute()
-            return {"val_loss": result.loss, "top1": result.top1, "top5": result.top5}
-
-        return compute
+        return lambda: meter.compute().numbers()
 
     def metadata(self, epoch: int) -> CheckpointMetadata:
         """The header of the weights saved after `epoch`."""
