@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recnext.cli.segment_tables import published_miou, result_table
 
 from cli.command import fails, run, run_json
 from recnext.cli.segment import next_commands

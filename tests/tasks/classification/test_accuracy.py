@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recnext.tasks.classification.per_class import write_per_class
 from torchmetrics.classification import MulticlassCalibrationError
 
 from recnext.data import Batch, ImagePreparation
