@@ -1,7 +1,10 @@
-"""Sizes of images as users write them."""
+"""Sizes of images as users write them, and how many processes load them at most."""
+
+import os
 
 from recnext.errors import RecNextError
 
+MOST_WORKERS = max(64, 4 * (os.cpu_count() or 1))  # that load images: a slip must not start a million of them
 SMALLEST_IMAGE = 32  # pixels a side: the networks' stride
 
 

@@ -126,3 +126,42 @@ def test_other_failures_are_one_line(error, status, message, capsys, monkeypatch
     real = main.import_module
     monkeypatch.setattr(main, "import_module", lambda name: Module if name == "recnext.cli.list" else real(name))
     assert fails(capsys, "list", status=status) == message
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "D"],
+        ["eval", "D", "--checkpoint", "x"],
+        ["segment", "eval", "D", "--checkpoint", "x"],
+        ["detect", "train", "D"],
+        ["data", "check", "D"],
+        ["report", "r"],
+        ["embed", "D", "--output", "e.parquet"],
+    ],
+)
+def test_a_million_workers_are_a_slip(arguments, capsys):
+    assert "1000000: expected" in fails(capsys, *arguments, "--workers=1000000").replace(",", "")
+
+
+def test_a_recipe_that_is_no_utf8_or_grows_without_end(tmp_path, capsys):
+    (tmp_path / "u.yaml").write_bytes(b"model: \xff\xfe\n")
+    assert "is no UTF-8 text (byte 7)" in fails(capsys, "train", "D", "--config", tmp_path / "u.yaml")
+    aliases = (f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 10)}]\n" for i in range(8))
+    (tmp_path / "r.yaml").write_text("a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(aliases))
+    assert "more than 100,000 entries" in fails(capsys, "train", "D", "--config", tmp_path / "r.yaml")
+    (tmp_path / "s.yaml").write_text("a: &a {b: *a}\n")
+    assert "contains itself" in fails(capsys, "train", "D", "--config", tmp_path / "s.yaml")
+    (tmp_path / "l.yaml").write_text("just text\n")
+    assert "holds no settings" in fails(capsys, "train", "D", "--config", tmp_path / "l.yaml")
+    (tmp_path / "b.yaml").write_bytes(b"\xef\xbb\xbfepochs: three\r\n")
+    assert fails(capsys, "train", "D", "--config", tmp_path / "b.yaml") == "--epochs is three: expected an integer"
+
+
+@pytest.mark.parametrize("name", ["\x1b]0;owned\x07", "x\x1b[31m.png", "\u202ex", "a\nb"])
+def test_error_lines_hold_no_escape_sequences(name, capsys):
+    for arguments in (["train", name], ["eval", "D", "--checkpoint", name], ["info", name], [name], ["list", name]):
+        status, _, err = run(capsys, *arguments)
+        assert status
+        assert not any(character in err for character in "\x1b\x07\u202e")
+        assert err.count("\n") == 1

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-import yaml
 from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from recnext.errors import RecNextError
 from recnext.files import write_atomically
+from recnext.text import read_yaml
 
 from .loading import load
 from .model_card import write_card
@@ -138,8 +138,5 @@ def _read(path: Path) -> Mapping[str, Any]:
     """A YAML or JSON mapping; empty where there is none."""
     if not path.is_file():
         return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise RecNextError(f"{path} is damaged: the run it describes cannot be published") from None
+    content = read_yaml(path)
     return content if isinstance(content, dict) else {}

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from recnext.errors import RecNextError
 from recnext.screen import Screen
+from recnext.sizes import MOST_WORKERS
 from recnext.sizes import SMALLEST_IMAGE as SMALLEST_IMAGE
 from recnext.sizes import parse_size as parse_size
 from recnext.text import printable, to_json
@@ -37,6 +38,8 @@ def require_at_least(least: int, **values: Optional[int]) -> None:
     for name, value in values.items():
         if value is not None and value < least:
             raise RecNextError(f"--{name.replace('_', '-')} is {value}: expected an integer from {least}")
+        if name == "workers" and value is not None and value > MOST_WORKERS:
+            raise RecNextError(f"--workers is {value}: expected {MOST_WORKERS} at most")
 
 
 def require_folder(output: Union[str, Path, None]) -> None:

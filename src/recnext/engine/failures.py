@@ -1,7 +1,6 @@
 """What a run says, and leaves behind, when it cannot go on."""
 
 import errno
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from recnext.errors import RecNextError
+from recnext.text import to_json
 
 from .run_folder import REPORT, RunFolder
 from .task import LoadedBatch
@@ -53,7 +53,7 @@ def stop_diverged(
     ]
     found = gather_object(mine)
     report = {"epoch": position[0], "step": position[1], "batches": found}
-    run.write_text(REPORT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    run.write_text(REPORT, to_json(report, indent=2) + "\n")
     raise DivergedError(
         f"the loss is {found[0]['loss'] if found else 'not finite'} in {where}: stopped before that step, "
         f"{_kept(run)}; {run.path / REPORT} names the images; a lower --lr (peak now {lr:g}) or "

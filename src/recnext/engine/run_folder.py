@@ -8,6 +8,7 @@ save and repeats the metrics, so it alone decides where a run stands, whatever m
 
 import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from torch import Tensor
 from recnext.checkpoints.metadata import CheckpointMetadata, save_checkpoint
 from recnext.errors import RecNextError
 from recnext.files import write_atomically
+from recnext.text import read_yaml, to_json
 
 from .settings import Resume
 
@@ -82,10 +84,7 @@ class RunFolder:
         path = self.path / "config.yaml"
         if not path.exists():
             return {}
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise RecNextError(f"{path} is not valid YAML: {error}") from None
+        content = read_yaml(path)
         if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
             raise RecNextError(f"{path} holds no settings of a run: was it edited?")
         return content
@@ -102,11 +101,11 @@ class RunFolder:
 
     def write_metrics(self, records: Sequence[Record]) -> None:
         """Writes ``metrics.jsonl``."""
-        self.write_text("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        self.write_text("metrics.jsonl", "".join(to_json(record) + "\n" for record in records))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes ``summary.json``."""
-        self.write_text("summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        self.write_text("summary.json", to_json(summary, indent=2) + "\n")
 
     def save_weights(self, name: str, weights: Mapping[str, Tensor], metadata: CheckpointMetadata) -> None:
         """Writes ``NAME.safetensors``."""
@@ -172,7 +171,7 @@ class RunFolder:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The lines of a run's ``metrics.jsonl``.
+    """The lines of a run's ``metrics.jsonl``; JSON's null is a number that is not finite.
 
     Args:
         path: the run folder or the file.
@@ -190,4 +189,4 @@ def read_records(path: Path) -> list[Record]:
     needed = {"epoch", "step", "train_loss", "images_per_second"}
     if not records or not all(isinstance(record, dict) and needed <= record.keys() for record in records):
         raise RecNextError(f"{file} holds no records of a run: expected {', '.join(sorted(needed))} in each line")
-    return records
+    return [{key: math.nan if value is None else value for key, value in record.items()} for record in records]

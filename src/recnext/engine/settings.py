@@ -9,6 +9,7 @@ from typing import Any, Literal, Optional, Union
 
 from recnext.errors import RecNextError
 from recnext.precision import parse_precision
+from recnext.sizes import MOST_WORKERS
 
 # Arguments of a network that the data, the task and other settings decide.
 _DECIDED_ELSEWHERE = {
@@ -127,6 +128,7 @@ class LoopSettings:
         from_zero = ("workers", "seed", "save_every", "freeze_epochs", "evaluate_every")
         for name in (*least, *from_zero):
             require(self, name, getattr(self, name) >= least.get(name, 0), f"an integer from {least.get(name, 0)}")
+        require(self, "workers", self.workers <= MOST_WORKERS, f"{MOST_WORKERS} at most")
         for name in ("steps", "warmup_steps"):
             value = getattr(self, name)
             require(self, name, value is None or value >= (name == "steps"), "a positive integer")

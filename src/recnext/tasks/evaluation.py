@@ -12,6 +12,7 @@ from recnext.engine.job import Metric
 from recnext.engine.settings import require
 from recnext.errors import RecNextError
 from recnext.files import write_atomically
+from recnext.sizes import MOST_WORKERS
 from recnext.text import to_json
 
 from .grid import Grid
@@ -61,7 +62,7 @@ class EvaluationSettings(NetworkSettings):
     workers: int = 2
 
     def __post_init__(self) -> None:
-        require(self, "workers", self.workers >= 0, "an integer from 0")
+        require(self, "workers", 0 <= self.workers <= MOST_WORKERS, f"an integer from 0 to {MOST_WORKERS}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from recnext.checkpoints.sources import find_file
 from recnext.data.images import Unreadable
 from recnext.engine.processes import Processes
 from recnext.engine.settings import require
+from recnext.sizes import MOST_WORKERS
 
 from .chunks import open_chunks
 from .embedding import ROWS, Columns, Pooled, TopClasses, write_table
@@ -35,7 +36,8 @@ class TableSettings(ClassifierSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "workers", self.workers is None or self.workers >= 1, "an integer from 1")
+        workers = self.workers is None or 1 <= self.workers <= MOST_WORKERS
+        require(self, "workers", workers, f"an integer from 1 to {MOST_WORKERS}")
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
