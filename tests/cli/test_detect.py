@@ -38,11 +38,21 @@ def checkpoint(tmp_path_factory):
     return path
 
 
-def test_train_leaves_a_run(data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)
+def test_train_leaves_a_run(data, tmp_path, capsys):
     folder = tmp_path / "run"
     small = ("--channels=8", "--box-features=16", "--mask-layers=1", "--proposals=20", "--roi-samples=16")
-    settings = ("--model", "test_recnext_m", "--image-size", 48, *small, "--batch-size", 4, "--workers", 0)
+    settings = (
+        "--model",
+        "test_recnext_m",
+        "--image-size",
+        48,
+        *small,
+        "--batch-size",
+        4,
+        "--workers",
+        0,
+        "--no-curves",
+    )
     command = ("detect", "train", data, *settings, "--device", "cpu", "--output", folder)
     status, out, err = run(capsys, *command, "--epochs", 1)
     assert status == 0, err
@@ -179,7 +189,6 @@ def in_a_process(folder, *arguments):
 
 def test_a_short_demo_leaves_everything(tmp_path, capsys, monkeypatch):
     """The whole job, too short to learn much; the drawings are in `test_demo_reaches_the_promised_precision`."""
-    monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)
     monkeypatch.chdir(tmp_path)
     status, printed, err = run(capsys, "detect", "demo", "--steps", 2, "--images", 10)
     assert status == 0, err

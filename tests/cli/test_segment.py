@@ -19,14 +19,13 @@ from tasks.segmentation.runs import write_data
 
 TINY = (
     *("--model=test_recnext_m", "--neck-channels=8", "--head-channels=8", "--image-size=32", "--epochs=1"),
-    *("--batch-size=4", "--lr=1e-3", "--workers=0", "--device=cpu"),
+    *("--batch-size=4", "--lr=1e-3", "--workers=0", "--device=cpu", "--no-curves"),
 )
 
 
 @pytest.fixture(autouse=True)
 def plain_output(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,24 @@
 import json
+import os
 import signal
 
 import pytest
 from rich.console import Console
 
+from engine.runs import SpoiltJob, settings
 from recnext.checkpoints import read_metadata
 from recnext.cli.main import dispatch
+from recnext.cli.training_run import run_training
 from recnext.study.demo.digits import write_folders
+from recnext.tasks.classification.job import ClassificationJob
 
 TINY = ["--model=test_recnext_m", "--image-size=32", "--epochs=1", "--batch-size=10", "--workers=0", "--device=cpu"]
+TINY += ["--no-curves"]  # drawing takes longer than the run
 
 
 @pytest.fixture(autouse=True)
 def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)  # drawing takes longer than the run
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +54,16 @@ def test_mistakes_are_one_line_and_exit_2(data, tmp_path, capsys):
         assert captured.err.count("\n") == 1
 
 
-def test_a_stop_exits_143_with_one_line(data, tmp_path, capsys, monkeypatch):
-    """As SIGTERM does; tests/engine/test_signals.py sends the signals themselves, to processes of their own."""
-    from recnext.engine.loop import _Loop
+def test_a_stop_exits_143_with_one_line(data, tmp_path, capsys):
+    """tests/engine/test_signals.py sends signals to processes of their own."""
 
-    original = _Loop.train_step
+    def stop(loss, batch):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return loss
 
-    def signalled(self, group):
-        self.stop.note(signal.SIGTERM)
-        return original(self, group)
-
-    monkeypatch.setattr(_Loop, "train_step", signalled)
     run = tmp_path / "run"
-    assert dispatch(["train", data, *TINY, f"--output={run}"]) == 143
+    chosen = settings(batch_size=10, epochs=1, output=str(run))
+    assert run_training(SpoiltJob(ClassificationJob(), stop), chosen, given=(), data=data) == 143
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"stopped in epoch 1/1 after step 1, saved in {run}: --resume goes on from there"
     assert (run / "state.pt").exists()

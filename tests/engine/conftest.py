@@ -19,14 +19,11 @@ def digit_folders(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def train(digit_folders):
-    def run(output: Path, **changes: Any) -> TrainingResult:
-        return engine.train(ClassificationJob(), settings(output=str(output), **changes), data=digit_folders)
+    """Trains on the digits; `job`, `data`, `given`, `on_step` and `on_period` are the engine's, the rest settings."""
+
+    def run(output: Path, *, job: Any = None, data: Any = None, **options: Any) -> TrainingResult:
+        engines = {name: options.pop(name) for name in ("given", "on_step", "on_period") if name in options}
+        chosen = settings(output=str(output), **options)
+        return engine.train(job or ClassificationJob(), chosen, data=data or digit_folders, **engines)
 
     return run
-
-
-@pytest.fixture(autouse=True)
-def no_curves(request, monkeypatch):
-    """A drawing takes longer than an epoch; the tests of whole runs draw."""
-    if request.module.__name__.rpartition(".")[2] != "test_run":
-        monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)

@@ -1,29 +1,28 @@
-"""Runs in processes of their own, which can be killed; forked, as starting Python again would take most of the time."""
+"""Runs in processes of their own, which can be killed; a clean server starts them, as importing PyTorch again would
+take most of the time."""
 
 import multiprocessing
 import os
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from recnext.engine.result import TrainingResult
 from recnext.engine.run import train
 from recnext.errors import RecNextError
 from recnext.tasks.classification.job import ClassificationJob
 
-
-def start(settings: Any, *, data: Path, ranks: int = 1) -> list[multiprocessing.Process]:
-    """A run on `data` in `ranks` processes; see `fork`."""
-    return fork(lambda: train(ClassificationJob(), settings, data=data), ranks=ranks)
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([f"recnext.tasks.{task}.job" for task in ("classification", "detection")])
 
 
-def fork(run: Callable[[], TrainingResult], *, ranks: int) -> list[multiprocessing.Process]:
-    """Processes that know each other as torchrun's do. Their exit codes are 128 + the signal that asked them to stop,
-    2 for a user's mistake, or 0."""
+def start(settings: Any, *, data: Any, job: Any = None, ranks: int = 1) -> list[multiprocessing.Process]:
+    """A run in processes that know each other as torchrun's do.
+
+    Their exit codes are 128 + the signal that asked them to stop, 2 for a user's mistake, or 0.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -31,18 +30,18 @@ def fork(run: Callable[[], TrainingResult], *, ranks: int) -> list[multiprocessi
     for rank in range(ranks):
         environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_PORT": port}
         environment["MASTER_ADDR"] = "127.0.0.1"
-        arguments = (run, environment if ranks > 1 else {})
-        processes.append(multiprocessing.get_context("fork").Process(target=_run, args=arguments))
+        arguments = (job or ClassificationJob(), settings, data, environment if ranks > 1 else {})
+        processes.append(_CONTEXT.Process(target=_run, args=arguments))
         processes[-1].start()
     return processes
 
 
-def _run(run: Callable[[], TrainingResult], environment: dict[str, str]) -> None:
+def _run(job: Any, settings: Any, data: Any, environment: dict[str, str]) -> None:
     os.environ.update(environment)
     os.setpgid(0, 0)
     torch.set_num_threads(1)
     try:
-        result = run()
+        result = train(job, settings, data=data)
     except RecNextError:
         os._exit(2)
     os._exit(128 + result.interrupted if result.interrupted is not None else 0)

@@ -1,112 +1,17 @@
-"""The loop with a job of another kind: its own batches, a run counted in steps, a regression."""
+"""The loop with a job of another kind: a run counted in steps, accumulation, schedules, head first, clipping."""
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import NamedTuple
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from engine.processes import finish, fork
-from recnext.checkpoints.metadata import CheckpointMetadata
-from recnext.data.sampling import TrainBatches
-from recnext.engine.job import Metric
+from engine.line import LineJob, settings
+from engine.processes import finish, start
+from engine.runs import Killed, killed_at
 from recnext.engine.run import train
-from recnext.engine.settings import LoopSettings
 from recnext.errors import RecNextError
-
-
-class Points(NamedTuple):
-    x: Tensor
-    y: Tensor
-    names: tuple[str, ...]
-    unreadable: tuple[str, ...] = ()
-
-
-class LineTask:
-    """y = 3 x0 - 2 x1, learnt by a linear map behind a frozen-able first one."""
-
-    def __init__(self, model):
-        self.model = model
-        self.periods = 0
-
-    def loss(self, model, batch, *, device):
-        return (model(batch.x.to(device)) - batch.y.to(device)).square().mean()
-
-    def evaluate(self, model, batches, *, device, precision, should_stop):
-        assert not model.training
-        self.periods += 1
-        return lambda: {"r2": float(self.periods)}
-
-    def metadata(self, epoch):
-        return CheckpointMetadata(model="line", num_classes=1)
-
-
-class LineJob:
-    name = "line"
-    settings = LoopSettings
-    metrics = (Metric("r2", "R2", unit=""),)
-
-    def __init__(self, *, dropout=0.5):
-        self.dropout = dropout
-
-    def open(self, settings, data):
-        return SimpleNamespace(train=range(24), val=range(0), class_names=(), source="a line")
-
-    def build(self, settings, splits, *, weights):
-        torch.manual_seed(0)
-        self.model = nn.Sequential(nn.Linear(2, 4), nn.Dropout(self.dropout), nn.Linear(4, 1))
-        return self.model
-
-    def resolve(self, settings, model):
-        return settings
-
-    def task(self, settings, model, splits, accelerator):
-        self.trained = LineTask(model)
-        return self.trained
-
-    def loaders(self, settings, model, splits, accelerator):
-        place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
-        return loader(settings.batch_size, samples=len(splits.train), **place), DataLoader([])
-
-    def head(self, model):
-        return model[2]
-
-    def facts(self, settings, model, splits):
-        return {}
-
-    def title(self, settings):
-        return "a line"
-
-    def notes(self, settings, splits):
-        return ()
-
-
-def loader(batch_size, *, samples=24, **place):
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(samples, 2, generator=generator)
-    y = 3 * x[:, :1] - 2 * x[:, 1:]
-
-    def collate(keys):
-        index = [key.sample for key in keys]
-        return Points(x[index], y[index], tuple(map(str, index)))
-
-    class Keys(torch.utils.data.Dataset):
-        def __getitem__(self, key):
-            return key
-
-        def __len__(self):
-            return samples
-
-    return DataLoader(Keys(), batch_sampler=TrainBatches(samples, batch_size=batch_size, **place), collate_fn=collate)
-
-
-def settings(folder: Path, **changes):
-    defaults = {"batch_size": 4, "device": "cpu", "channels_last": False, "lr": 0.05, "curves": False}
-    return LoopSettings(**{**defaults, "output": str(folder), **changes})
 
 
 def run(folder: Path, job=None, *, on_step=lambda step: None, **changes):
@@ -124,15 +29,8 @@ def test_a_run_in_steps_evaluates_every_so_many_and_crosses_epochs(tmp_path):
 def test_a_run_in_steps_resumes_in_mid_period(tmp_path):
     whole, first = run(tmp_path / "whole", steps=17, evaluate_every=8)
 
-    class Killed(Exception):
-        pass
-
-    def kill(step):
-        if step.number == 13:  # in the third epoch and the second period
-            raise Killed
-
-    with pytest.raises(Killed):
-        run(tmp_path / "killed", on_step=kill, steps=17, evaluate_every=8, save_every=3)
+    with pytest.raises(Killed):  # in the third epoch and the second period
+        run(tmp_path / "killed", on_step=killed_at(13), steps=17, evaluate_every=8, save_every=3)
     again, second = run(tmp_path / "killed", steps=17, evaluate_every=8, save_every=3, resume=True)
     for left, right in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(left, right)
@@ -153,12 +51,10 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path):
 
 def test_two_ranks_learn_what_one_does_with_both_batches(tmp_path):
     """Gradients are averaged over processes, once a step, whatever is accumulated."""
-
-    def trained(folder, batch_size):
-        return run(folder, LineJob(dropout=0), epochs=2, batch_size=batch_size, accumulate=2)[1]
-
-    assert finish(fork(lambda: trained(tmp_path / "two", 2), ranks=2)) == [0, 0]
-    trained(tmp_path / "one", 4)
+    options = {"epochs": 2, "accumulate": 2}
+    chosen = settings(tmp_path / "two", batch_size=2, **options)
+    assert finish(start(chosen, data=None, job=LineJob(dropout=0), ranks=2)) == [0, 0]
+    run(tmp_path / "one", LineJob(dropout=0), batch_size=4, **options)
     one, two = (torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("one", "two"))
     for key, value in one["model"].items():
         torch.testing.assert_close(two["model"][key], value, rtol=1e-5, atol=1e-6)
@@ -194,17 +90,16 @@ def test_learning_rate_falls_after_the_milestones_with_warm_up_in_steps(tmp_path
     assert rates == pytest.approx(expected, rel=1e-12)
 
 
-def test_clipping_by_the_norm_of_all_gradients(tmp_path, monkeypatch):
+def test_clipping_by_the_norm_of_all_gradients(tmp_path):
     norms = []
-    original = torch.optim.AdamW.step
 
-    def recorded(self, *args, **kwargs):
-        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+    def record(optimizer, *_):
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
         norms.append(torch.stack([gradient.norm() for gradient in gradients]).norm().item())
-        return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
+    hook = register_optimizer_step_pre_hook(record)
     run(tmp_path / "run", epochs=1, clip="norm", clip_value=0.1)
+    hook.remove()
     assert norms == pytest.approx([0.1] * 6, rel=1e-4)
 
 

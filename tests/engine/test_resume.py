@@ -7,8 +7,7 @@ import signal
 import pytest
 import torch
 
-from engine.runs import assert_same_run, settings
-from recnext.engine.loop import _Loop
+from engine.runs import Killed, assert_same_run, killed_at, settings
 from recnext.engine.run import train
 from recnext.engine.run_folder import RunFolder
 from recnext.errors import RecNextError
@@ -25,65 +24,39 @@ def whole(tmp_path_factory, digit_folders):
     return path
 
 
-class Killed(Exception):
-    """Stands for kill -9: nothing is saved on the way out."""
-
-
-def killed_after(monkeypatch, steps):
-    original = _Loop.train_step
-
-    def counted(self, group):
-        if self.done == steps:
-            raise Killed
-        return original(self, group)
-
-    monkeypatch.setattr(_Loop, "train_step", counted)
-
-
 @pytest.mark.parametrize(
     ("steps", "save_every", "workers"),
-    [(5, 0, 0), (7, 0, 2), (3, 2, 0)],
-    ids=["epoch boundary", "mid-epoch without saves", "mid-epoch"],
+    [(6, 0, 0), (7, 0, 2), (3, 2, 0)],
+    ids=["start of an epoch", "mid-epoch without saves", "mid-epoch"],
 )
-def test_killed_and_resumed(train, tmp_path, monkeypatch, whole, steps, save_every, workers):
+def test_killed_and_resumed(train, tmp_path, whole, steps, save_every, workers):
     folder = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        killed_after(patch, steps)
-        with pytest.raises(Killed):
-            train(folder, **OPTIONS, save_every=save_every)
+    with pytest.raises(Killed):
+        train(folder, **OPTIONS, save_every=save_every, on_step=killed_at(steps))
     train(folder, resume=True, workers=workers)
     assert_same_run(whole, folder)
 
 
-def test_signal_in_mid_epoch_saves_and_resumes(train, tmp_path, monkeypatch, whole):
+def signalled_at(step, number):
+    def send(done):
+        if done.number == step:
+            os.kill(os.getpid(), number)
+
+    return send
+
+
+def test_signal_in_mid_epoch_saves_and_resumes(train, tmp_path, whole):
     folder = tmp_path / "run"
-    original = _Loop.train_step
-
-    def signalled(self, group):
-        if (self.period, self.step) == (1, 1):
-            self.stop.note(signal.SIGTERM)
-        return original(self, group)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_Loop, "train_step", signalled)
-        result = train(folder, **OPTIONS)
-    assert (result.interrupted, result.position) == (signal.SIGTERM, (1, 2))
+    result = train(folder, **OPTIONS, on_step=signalled_at(6, signal.SIGTERM))
+    assert (result.interrupted, result.position) == (signal.SIGTERM, (1, 2))  # after the step that was under way
     assert not (folder / "summary.json").exists()
     train(folder, resume=True)
     assert_same_run(whole, folder)
 
 
-def test_signal_during_evaluation_saves_the_trained_epoch(train, tmp_path, monkeypatch, whole):
+def test_signal_during_evaluation_saves_the_trained_epoch(train, tmp_path, whole):
     folder = tmp_path / "run"
-    original = _Loop.evaluate
-
-    def signalled(self):
-        self.stop.note(signal.SIGINT)
-        return original(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_Loop, "evaluate", signalled)
-        result = train(folder, **OPTIONS)
+    result = train(folder, **OPTIONS, on_step=signalled_at(5, signal.SIGINT))
     assert (result.interrupted, result.position) == (signal.SIGINT, (0, 5))
     train(folder, resume=True)
     assert_same_run(whole, folder)

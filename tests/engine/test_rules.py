@@ -11,7 +11,6 @@ from torch import nn
 from engine.runs import settings
 from recnext.checkpoints import load, save
 from recnext.data.sampling import seed_everything
-from recnext.engine.loop import _Loop
 from recnext.engine.optimization import clip_gradients, make_optimizer
 from recnext.engine.schedule import LearningRate
 from recnext.errors import RecNextError
@@ -171,19 +170,17 @@ def test_adaptive_clipping_reaches_every_parameter():
     assert not torch.equal(model.head.head_dist.linear.bias.grad.double(), before["head.head_dist.linear.bias"])
 
 
-def test_the_average_is_the_published_one_with_buffers(train, tmp_path, monkeypatch):
+def test_the_average_is_the_published_one_with_buffers(train, tmp_path):
+    start = load("test_recnext_m", num_classes=10)
+    path = save(start, tmp_path / "start.safetensors")
     states = []
-    original = _Loop.train_step
 
-    def recorded(self, group):
-        if not states:
-            states.append({key: value.double().clone() for key, value in self.raw.state_dict().items()})
-        result = original(self, group)
-        states.append({key: value.double().clone() for key, value in self.raw.state_dict().items()})
-        return result
+    def record(state):
+        states.append({key: value.double().clone() for key, value in state.items()})
 
-    monkeypatch.setattr(_Loop, "train_step", recorded)
-    train(tmp_path / "run", epochs=1, ema=True, ema_decay=0.9, ema_warmup=False)
+    record(start.state_dict())
+    options = {"epochs": 1, "ema": True, "ema_decay": 0.9, "ema_warmup": False, "checkpoint": str(path)}
+    train(tmp_path / "run", **options, on_step=lambda step: record(step.model.state_dict()))
     expected = states[0]
     for state in states[1:]:
         expected = {key: 0.9 * expected[key] + 0.1 * state[key] for key in state}

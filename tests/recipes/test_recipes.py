@@ -148,13 +148,20 @@ def data(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_runs(name, data, tmp_path, capsys, monkeypatch):
+def test_runs(name, data, tmp_path, capsys):
     """As from a shell, with a tiny network, two steps of ten digits, and a tiny teacher from a file."""
-    monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)  # drawing takes longer
     kind = next((kind for kind in TINY if name.startswith(kind)), "")
     mlla = name == "mlla_256"
     model = "mlla_nano_recconv_nearest" if mlla else TINY.get(kind, "test_recnext_m")
-    flags = [f"--model={model}", "--image-size=32", "--batch-size=10", "--epochs=1", "--workers=0", "--device=cpu"]
+    flags = [
+        f"--model={model}",
+        "--image-size=32",
+        "--batch-size=10",
+        "--epochs=1",
+        "--workers=0",
+        "--device=cpu",
+        "--no-curves",
+    ]
     if mlla:
         flags.append(f"--model-args={json.dumps({'embed_dim': 8, 'depths': [1, 1, 1, 1], 'num_heads': [1, 1, 2, 2]})}")
     recipe = settings(name)

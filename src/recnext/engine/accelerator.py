@@ -8,14 +8,13 @@ from typing import Optional
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import DistributedType
 from torch import distributed, nn
 
 from recnext.errors import RecNextError
 
 from .devices import choose_device
 from .settings import LoopSettings, Tracker
-from .sharding import enable_sharding, is_sharded
 from .tracking import check_tracker
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -50,24 +49,28 @@ def make_accelerator(
     if not distributed.is_initialized():  # an earlier run in this process may have chosen otherwise
         AcceleratorState._reset_state(reset_partial_state=True)
     check_tracker(tracker)
-    wanted = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"  # as the launcher says it
-    plugin = FullyShardedDataParallelPlugin() if wanted else None
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":  # as the launcher says it
+        raise _unknown_sharing("FSDP")
     accelerator = Accelerator(
         cpu=kind == "cpu",
-        fsdp_plugin=plugin,
         mixed_precision="no" if precision == "fp32" else precision,
         log_with=None if tracker == "none" else tracker,
         project_dir=None if folder is None else str(folder),
     )
-    shared = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.FSDP)
-    if accelerator.distributed_type not in shared:
-        raise RecNextError(
-            f"accelerate was started for {accelerator.distributed_type.value}, which this trainer cannot save: set "
-            "distributed_type to MULTI_GPU (these networks fit on any GPU whole) or FSDP, or launch with torchrun"
-        )
-    if plugin is not None:
-        enable_sharding(accelerator, plugin)
+    if accelerator.distributed_type not in (
+        DistributedType.NO,
+        DistributedType.MULTI_CPU,
+        DistributedType.MULTI_GPU,
+    ):
+        raise _unknown_sharing(accelerator.distributed_type.value)
     return accelerator
+
+
+def _unknown_sharing(kind: str) -> RecNextError:
+    return RecNextError(
+        f"accelerate was started for {kind}, which this trainer cannot save: set distributed_type to MULTI_GPU (these "
+        "networks fit on any GPU whole), or launch with torchrun"
+    )
 
 
 def precision_of(accelerator: Accelerator) -> str:
@@ -82,7 +85,7 @@ def autocast_dtype(accelerator: Accelerator) -> Optional[torch.dtype]:
 
 def wrapped(model: nn.Module, accelerator: Accelerator, settings: LoopSettings) -> nn.Module:
     """The network as a step runs it: in autocast, over processes, compiled."""
-    prepared: nn.Module = accelerator.prepare_model(model, evaluation_mode=is_sharded(accelerator))
+    prepared: nn.Module = accelerator.prepare_model(model)
     return torch.compile(prepared) if settings.compile else prepared  # type: ignore[return-value]
 
 

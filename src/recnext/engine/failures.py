@@ -9,7 +9,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from recnext.errors import RecNextError
 from recnext.text import to_json
@@ -67,8 +66,7 @@ def refuse_broken_weights(model: nn.Module, *, where: str, lr: float, run: RunFo
     Raises:
         DivergedError: in all processes.
     """
-    weights = [value.to_local() if isinstance(value, DTensor) else value for value in model.parameters()]
-    broken = ~torch.stack([weight.detach().isfinite().all() for weight in weights]).all()
+    broken = ~torch.stack([weight.detach().isfinite().all() for weight in model.parameters()]).all()
     if accelerator.reduce(broken.float(), "sum").item() > 0:
         raise DivergedError(
             f"the weights are not finite any more after {where}: stopped without saving them, {_kept(run)}; a lower "

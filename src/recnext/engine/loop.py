@@ -10,6 +10,7 @@ data, or `evaluate_every` steps.
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Optional
 
@@ -36,7 +37,6 @@ from .result import PeriodSums, Step, TrainingResult
 from .run_folder import Record, RunFolder
 from .schedule import LearningRate
 from .settings import LoopSettings
-from .sharding import ShardedAverage, gathered, is_sharded, shard, whole, without_sync
 from .signals import StopRequest
 from .state import collect, restore
 from .task import BatchOrder, LoadedBatch, Task
@@ -132,12 +132,8 @@ class _Loop:
         self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         raw = task.model.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
         self.raw: nn.Module = sync_batchnorm(raw, accelerator) if settings.sync_batchnorm else raw
-        average = ShardedAverage if is_sharded(accelerator) else ModelEmaV3
         decay, warmup = settings.ema_decay, settings.ema_warmup
-        self.ema = average(self.raw, decay=decay, use_warmup=warmup) if settings.ema else None
-        if is_sharded(accelerator):
-            for _, model in self.evaluated():
-                shard(model, accelerator)
+        self.ema = ModelEmaV3(self.raw, decay=decay, use_warmup=warmup) if settings.ema else None
         self.peak_lr = settings.peak_lr(self.global_batch)[0]
         optimizer = make_optimizer(self.raw, settings, lr=self.peak_lr)
         self.schedule = LearningRate(optimizer, settings, steps_per_epoch=self.steps_per_epoch)
@@ -223,7 +219,7 @@ class _Loop:
         for index, batch in enumerate(group):
             seed_everything(self.settings.seed, self.accelerator.process_index, self.done, index)
             last = index + 1 == len(group)
-            with without_sync(self.model, self.raw, self.accelerator, last=last):
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
                 loss = self.task.loss(self.model, batch, device=self.device)
                 self.accelerator.backward(loss / len(group))
             losses.append(loss.detach().float())
@@ -275,14 +271,13 @@ class _Loop:
             broadcast_buffers(model)
             unreadable: list[str] = []
             try:
-                with gathered(model.eval(), self.accelerator):
-                    result = self.task.evaluate(
-                        model,
-                        self.val_loader,
-                        device=self.device,
-                        precision=autocast_dtype(self.accelerator),
-                        should_stop=partial(bool, self.stop),
-                    )
+                result = self.task.evaluate(
+                    model.eval(),
+                    self.val_loader,
+                    device=self.device,
+                    precision=autocast_dtype(self.accelerator),
+                    should_stop=partial(bool, self.stop),
+                )
             except UnreadableImageError as error:
                 unreadable.append(str(error))
             if unreadable := gather_object(unreadable):
@@ -318,7 +313,7 @@ class _Loop:
         self.period, self.step, self.sums = self.period + 1, 0, PeriodSums()
         metadata = self.task.metadata(record["epoch"])
         for prefix, model in self.evaluated():
-            suffix, weights = "_ema" if prefix else "", whole(model.state_dict())
+            suffix, weights = "_ema" if prefix else "", model.state_dict()
             if self.best(prefix) is record:
                 self.folder.save_weights("best" + suffix, weights, metadata)
             self.folder.save_weights("last" + suffix, weights, metadata)

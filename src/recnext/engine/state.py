@@ -9,20 +9,18 @@ from torch.optim import Optimizer
 
 from recnext.errors import RecNextError
 
-from .sharding import load_whole, load_whole_optimizer, whole
-
 
 def collect(
     model: nn.Module, ema: Optional[ModelEmaV3], optimizer: Optimizer, accelerator: Accelerator, **position: Any
 ) -> dict[str, Any]:
-    """The state of the parts, whole, with `position` among it. Collective."""
+    """The state of the parts, with `position` among it."""
     scaler = accelerator.scaler
     return {
         **position,
         "processes": accelerator.num_processes,
-        "model": whole(model.state_dict()),
-        "ema": None if ema is None else whole(ema.module.state_dict()),
-        "optimizer": whole(optimizer.state_dict()),
+        "model": model.state_dict(),
+        "ema": None if ema is None else ema.module.state_dict(),
+        "optimizer": optimizer.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
     }
 
@@ -46,9 +44,9 @@ def restore(
             f"{source} was trained by {state['processes']} processes, here are "
             f"{accelerator.num_processes}: resume with as many, the batch depends on it"
         )
-    load_whole(model, state["model"])
+    model.load_state_dict(state["model"])
     if ema is not None:
-        load_whole(ema.module, state["ema"])
-    load_whole_optimizer(optimizer, state["optimizer"])
+        ema.module.load_state_dict(state["ema"])
+    optimizer.load_state_dict(state["optimizer"])
     if accelerator.scaler is not None and state["scaler"] is not None:
         accelerator.scaler.load_state_dict(state["scaler"])

@@ -10,6 +10,7 @@ from recnext.tasks.detection.settings import DetectSettings
 
 def settings(**changes: Any) -> DetectSettings:
     tiny = {
+        "curves": False,
         "model": "test_recnext_m",
         "channels": 8,
         "box_features": 16,

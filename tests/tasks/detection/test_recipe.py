@@ -58,12 +58,21 @@ def test_small_data_sizes_are_drawn_around_the_one_given():
     assert DetectSettings(image_size=800).longest == 1333
 
 
-def test_runs(recipe, tmp_path, monkeypatch):
+def test_runs(recipe, tmp_path):
     """With its own settings, but for size, weights and length."""
-    monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)
     data = write_data(tmp_path / "data", train=8, val=2)
     tiny = settings()
-    names = ("model", "channels", "box_features", "mask_layers", "proposals", "roi_samples", "image_size", "device")
+    names = (
+        "model",
+        "channels",
+        "box_features",
+        "mask_layers",
+        "proposals",
+        "roi_samples",
+        "image_size",
+        "device",
+        "curves",
+    )
     changes = {name: getattr(tiny, name) for name in names}
     values = {**recipe.to_dict(), **changes, "pretrained": False, "workers": 0, "max_size": 80, "epochs": 3}
     values |= {"scale": recipe.scale, "milestones": (1, 2), "warmup_steps": 1, "output": str(tmp_path / "run")}

@@ -8,6 +8,7 @@ from recnext.tasks.segmentation.settings import SegmentSettings
 
 def settings(**changes: Any) -> SegmentSettings:
     tiny = {
+        "curves": False,
         "model": "test_recnext_m",
         "neck_channels": 8,
         "head_channels": 8,

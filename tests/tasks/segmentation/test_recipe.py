@@ -52,11 +52,10 @@ def test_weight_decay_is_on_everything(recipe):
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
 
 
-def test_runs(recipe, tmp_path, monkeypatch):
+def test_runs(recipe, tmp_path):
     """With its own settings, but for size, length, weights and the data's classes."""
-    monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)
     data = write_data(tmp_path / "data", train=6, val=2)
-    kept = ("model", "neck_channels", "head_channels", "image_size", "device", "workers")
+    kept = ("model", "neck_channels", "head_channels", "image_size", "device", "workers", "curves")
     values = {**recipe.to_dict(), **{name: getattr(settings(), name) for name in kept}, "scale": recipe.scale}
     values |= {"pretrained": False, "num_classes": 6, "milestones": (), "steps": 2, "evaluate_every": 1}
     values["output"] = str(tmp_path / "run")

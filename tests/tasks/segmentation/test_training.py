@@ -1,18 +1,14 @@
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from recnext.checkpoints import load as load_classifier
 from recnext.checkpoints import save
 from recnext.data.images import UnreadableImageError
-from recnext.engine.loop import _Loop
 from recnext.engine.run import train
 from recnext.errors import RecNextError
 from recnext.tasks.segmentation import build, load
@@ -23,23 +19,9 @@ from recnext.tasks.segmentation.job import SegmentationJob, build_for
 from tasks.segmentation.runs import settings, write_data
 
 
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch):
-    """A drawing takes longer than an epoch; the demo draws."""
-    monkeypatch.setattr("recnext.engine.loop.can_draw", lambda: False)
-
-
-MEASURED = ("seconds", "images_per_second", "peak_memory_mib")
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("shapes"))
-
-
-def records(folder):
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in MEASURED} for line in lines]
 
 
 def evaluated(folder, data, name="best", **options):
@@ -75,27 +57,6 @@ def test_a_run_leaves_weights_that_evaluate_as_it_said(data, tmp_path):
     assert evaluated(folder, data, window=32).images == 5
 
 
-def test_resumed_in_mid_epoch_is_the_run_that_never_stopped(data, tmp_path, monkeypatch):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(SegmentationJob(), settings(output=str(whole)), data=data)
-
-    original, steps = _Loop.train_step, []
-
-    def interrupted(self, group):
-        steps.append(1)
-        loss, stop = original(self, group)
-        return loss, stop or len(steps) == 4  # the first step of the second epoch
-
-    monkeypatch.setattr(_Loop, "train_step", interrupted)
-    stopped = train(SegmentationJob(), settings(output=str(broken)), data=data)
-    monkeypatch.undo()
-    assert stopped.interrupted is not None
-    train(SegmentationJob(), settings(output=str(broken), resume=True), data=data)
-    assert records(broken) == records(whole)
-    first, second = load_file(whole / "last.safetensors"), load_file(broken / "last.safetensors")
-    assert all(torch.equal(first[key], second[key]) for key in first)
-
-
 def test_learning_with_either_loss_and_counted_in_steps(data, tmp_path):
     for loss in ("valid", "all"):
         folder = tmp_path / loss
@@ -106,56 +67,6 @@ def test_learning_with_either_loss_and_counted_in_steps(data, tmp_path):
         )
         assert [record["step"] for record in result.records] == [7, 14]
         assert result.records[1]["train_loss"] < result.records[0]["train_loss"] < 1.8  # ln 6
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_model_and_evaluate_each_image_once(data, tmp_path):
-    folder = tmp_path / "run"
-    flags = {
-        "model": "test_recnext_m",
-        "neck-channels": 8,
-        "head-channels": 8,
-        "image-size": 32,
-        "epochs": 2,
-        "batch-size": 3,
-        "lr": 0.005,
-        "workers": 0,
-        "device": "cpu",
-        "output": folder,
-    }
-    launched = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "recnext"),
-            *("segment", "train", str(data), *(f"--{name}={value}" for name, value in flags.items())),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert launched.returncode == 0, launched.stderr
-    assert "batch 6 → lr 0.005" in launched.stdout
-    assert "2 processes" in launched.stdout
-    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    assert last["step"] == 4
-    alone = evaluated(folder, data, "last")
-    assert alone.images == 5
-    together = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "recnext"),
-            *("segment", "eval", str(data), f"--checkpoint={folder / 'last.safetensors'}", "--workers=0"),
-            *("--device=cpu", "--no-fused", "--json"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert together.returncode == 0, together.stderr
-    facts = json.loads(together.stdout)
-    assert facts["images"] == 5
-    assert facts["miou"] == alone.miou
-    assert last["miou"] == pytest.approx(alone.miou, abs=1e-4)
-    assert last["macc"] == pytest.approx(alone.macc, abs=1e-4)
-    assert last["aacc"] == pytest.approx(alone.aacc, abs=1e-4)
 
 
 def test_ranks_share_the_images_between_them(data):
