@@ -53,7 +53,7 @@ def test_train_leaves_a_run(data, tmp_path, capsys):
         0,
         "--no-curves",
     )
-    command = ("detect", "train", data, *settings, "--device", "cpu", "--output", folder)
+    command = ("detect", "train", data, *settings, "--device", "cpu", "--no-curves", "--output", folder)
     status, out, err = run(capsys, *command, "--epochs", 1)
     assert status == 0, err
     assert "Mask R-CNN on test_recnext_m from scratch" in out

@@ -71,10 +71,17 @@ def test_runs(recipe, tmp_path):
         "roi_samples",
         "image_size",
         "device",
-        "curves",
     )
     changes = {name: getattr(tiny, name) for name in names}
-    values = {**recipe.to_dict(), **changes, "pretrained": False, "workers": 0, "max_size": 80, "epochs": 3}
+    values = {
+        **recipe.to_dict(),
+        **changes,
+        "pretrained": False,
+        "curves": False,
+        "workers": 0,
+        "max_size": 80,
+        "epochs": 3,
+    }
     values |= {"scale": recipe.scale, "milestones": (1, 2), "warmup_steps": 1, "output": str(tmp_path / "run")}
     result = train(DetectionJob(), DetectSettings(**values), data=data)
     assert [record["lr"] for record in result.records] == pytest.approx([2.5e-5, 2.5e-6, 2.5e-7])
