@@ -9,6 +9,7 @@ from PIL import Image
 from recnext.data import Augmentation, ImagePreparation, make_loader, normalise, open_class_folders
 from recnext.data.folders import ClassFolder, evaluation_root, find_class_names
 from recnext.data.images import UnreadableImageError, open_image
+from recnext.data.loading import require_readable
 from recnext.data.sampling import EvaluationBatches, TrainBatches
 from recnext.errors import RecNextError
 
@@ -186,3 +187,14 @@ def test_a_thin_image_takes_no_more_memory_than_others(size):
         assert pixels.shape == (3, 224, 224)
         assert pixels[:, 100, 100].tolist() == pytest.approx([200, 40, 40], abs=60)
     assert max(transforms[0].transforms[0](image).size) == 64
+
+
+def test_a_folder_of_broken_images_is_counted_and_named(tmp_path):
+    tree(tmp_path, images=20)
+    folders = open_class_folders(tmp_path)
+    for path in folders.train.paths[:-1]:
+        os.truncate(path, 30)
+    require_readable(folders.train)
+    os.remove(folders.train.paths[-1])
+    with pytest.raises(RecNextError, match=r"none of the 40 images in .*train can be read; the first: .*cat/0\.png"):
+        require_readable(folders.train)

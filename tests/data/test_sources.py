@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 import pickle
 import tarfile
 from pathlib import Path
@@ -244,3 +245,39 @@ def test_parquet_files(tmp_path, kind, hf_offline):
     assert [len(batch.labels) for batch in batches] == [3, 3]
     with pytest.raises(RecNextError, match=r"cannot (open|read)"):
         open_dataset(f"{kind}:{tmp_path / 'none'}")
+
+
+@pytest.mark.parametrize("kind", ["hfds", "hfids"])
+def test_hidden_labels_are_left_out_or_named(tmp_path, kind, hf_offline, caplog):
+    """The hub's test sets hide labels as -1; a row may lack its label or its image, too."""
+    datasets = pytest.importorskip("datasets")
+    root = tmp_path / "set"
+    write_parquet(root, {"train": [[jpeg(1)] * 2]})
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    rows = {"image": [{"bytes": jpeg(n), "path": f"{n}.jpg"} for n in range(4)], "label": [0, 1, -1, None]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(root / "data" / "test-00000-of-00001.parquet")
+    with caplog.at_level(logging.WARNING, "recnext"):
+        source = open_split(f"{kind}:{root}", split="val")
+        (batch,) = loaded(source, EvaluationBatches(len(source), batch_size=4))
+    assert batch.labels.tolist() == [0, 1]
+    if kind == "hfds":
+        assert "2 images without a label left out" in caplog.text
+        rows["label"] = [-1] * 4
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(root / "data" / "test-00000-of-00001.parquet")
+        with pytest.raises(RecNextError, match="hides the labels of its split 'test'"):
+            open_split(f"{kind}:{root}", split="val")
+    else:
+        assert [text.partition(": ")[2].rpartition(": ")[2] for text in batch.unreadable] == ["expected 0 to 1"] * 2
+
+
+def test_splits_that_name_the_same_classes_in_another_order_are_one(tmp_path, hf_offline):
+    datasets = pytest.importorskip("datasets")
+    root = tmp_path / "set" / "data"
+    root.mkdir(parents=True)
+    for split, names in (("train", ["cat", "dog"]), ("validation", ["dog", "cat"])):
+        features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+        rows = {"image": [{"bytes": jpeg(1), "path": "a"}] * 2, "label": [0, 1]}
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(root / f"{split}-00000-of-00001.parquet")
+    splits = open_dataset(f"hfids:{tmp_path / 'set'}")
+    assert splits.class_names == splits.val.class_names == ("cat", "dog")
+    assert labels(splits.val) == [1, 0]

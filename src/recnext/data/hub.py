@@ -31,7 +31,7 @@ class HubImages(LabelledImages):
     def __init__(self, name: str, *, split: str) -> None:
         self.split = _find_split(name, split)
         self.data = _load(name, self.split)
-        names = _class_names(self.data, name)
+        names = _class_names(self.data, name, self.split)
         labels = [-1 if label is None else int(label) for label in self.data["label"]]
         self.rows = [row for row, label in enumerate(labels) if 0 <= label < len(names)]
         if not self.rows:
@@ -68,7 +68,7 @@ class HubShards:
         chosen = _find_split(name, split)
         self.root = f"{name} ({chosen})"
         self.data = _load(name, chosen, streaming=True)
-        self.class_names = _class_names(self.data, name)
+        self.class_names = _class_names(self.data, name, chosen)
         self.images = _count(name, chosen)
 
     def __len__(self) -> int:
@@ -130,14 +130,30 @@ def _load(name: str, split: str, **options: Any) -> Any:
         ) from None
 
 
-def _class_names(data: Any, name: str) -> tuple[str, ...]:
-    names = getattr((data.features or {}).get("label"), "names", None)
+def _class_names(data: Any, name: str, split: str) -> tuple[str, ...]:
+    """Those in the parquet files of a folder, which `datasets` reads of the first split alone, else the data set's."""
+    from datasets import Features
+    from pyarrow.parquet import read_schema
+
+    schemas = [Features.from_arrow_schema(read_schema(path)) for path in _files(name, split) if Path(path).is_file()]
+    given = {tuple(getattr(features.get("label"), "names", ())) for features in [*schemas] or [data.features or {}]}
+    if len(given) > 1:
+        raise RecNextError(f"the files of {name} ({split}) name their classes differently: write them alike")
+    (names,) = given
     if not names:
         raise RecNextError(
             f"data set {name} has no class names: its column 'label' must be a ClassLabel "
             "(dataset.cast_column('label', datasets.ClassLabel(names=...)) before saving)"
         )
-    return tuple(names)
+    return names
+
+
+def _files(name: str, split: str) -> list[str]:
+    """The parquet files of a split, paths or addresses."""
+    from datasets import load_dataset_builder
+
+    files = getattr(load_dataset_builder(name).config, "data_files", None) or {}
+    return [str(path) for path in files.get(split, ()) if str(path).endswith(".parquet")]
 
 
 def _count(name: str, split: str) -> int:
@@ -146,11 +162,10 @@ def _count(name: str, split: str) -> int:
     from pyarrow.parquet import read_metadata
 
     try:
-        builder = load_dataset_builder(name)
-        known = (builder.info.splits or {}).get(split)
+        known = (load_dataset_builder(name).info.splits or {}).get(split)
         if known is not None and known.num_examples:
             return int(known.num_examples)
-        return sum(int(read_metadata(path).num_rows) for path in builder.config.data_files[split])
+        return sum(int(read_metadata(path).num_rows) for path in _files(name, split))
     except Exception as error:
         raise RecNextError(f"cannot count the images of {name} ({split}): {_first_line(error)}") from None
 

@@ -1,6 +1,7 @@
 """Data sets in the files their authors publish, through torchvision where it can split them."""
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from torchvision.datasets import CIFAR10, CIFAR100, Flowers102
@@ -9,8 +10,6 @@ from recnext.errors import MissingExtraError, RecNextError
 from recnext.text import read_json
 
 from .labelled import ImageFiles, LabelledImages
-
-_LISTING = "the competition's annotation file"
 
 
 class Cifar(LabelledImages):
@@ -85,8 +84,8 @@ def open_inaturalist(root: Path, *, year: int, split: str) -> ImageFiles:
     Raises:
         RecNextError: a file is missing or is not the competition's.
     """
-    listing = read_json(root / f"{split}{year}.json", _LISTING)
-    categories = listing.get("categories") or read_json(root / f"train{year}.json", _LISTING).get("categories")
+    listing = _read(root / f"{split}{year}.json")
+    categories = listing.get("categories") or _read(root / f"train{year}.json").get("categories")
     try:
         named = {int(entry["id"]): str(entry["name"]) for entry in categories or ()}
         files = {int(entry["id"]): str(entry["file_name"]) for entry in listing["images"]}
@@ -110,3 +109,9 @@ def _images_folder(root: Path, year: int) -> Path:
         if folder.is_dir():
             return folder
     raise RecNextError(f"{root} has no folder train_val{year} (or {year}): unpack train_val{year}.tar.gz in {root}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise RecNextError(f"{path} is missing: unpack the competition's {path.name} there")
+    return read_json(path, "the competition's annotation file")

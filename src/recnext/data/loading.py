@@ -6,12 +6,15 @@ from typing import Any, Optional, Protocol, Union, cast
 
 from torch.utils.data import DataLoader, Dataset
 
+from recnext.errors import RecNextError
+
 from .batch import Batch, KeyedSample, collate
 from .images import UnreadableImageError
 from .sampling import EvaluationBatches, SampleKey, TrainBatches, seed_everything
 from .streams import StreamLoader, StreamSource
 from .workers import start_worker
 
+_SPREAD = 16  # images looked at before all are
 _REPLACEMENTS = 10  # tries to find a readable image in place of an unreadable one
 
 
@@ -56,6 +59,28 @@ class _KeyedDataset(Dataset[KeyedSample]):
     def name(self, index: int) -> str:
         name_of = getattr(self.dataset, "name", None)
         return str(index) if name_of is None else name_of(index)
+
+
+def require_readable(dataset: Union[SampleSource, StreamSource]) -> None:
+    """Looks for an image that can be read, so that a folder of broken ones is not taken for a network that diverges.
+
+    Raises:
+        RecNextError: there is none; counts them and names the first.
+    """
+    if isinstance(dataset, StreamSource):
+        return
+    spread = range(0, len(dataset), max(len(dataset) // _SPREAD, 1))
+    first = ""
+    for index in (*spread, *range(len(dataset))):
+        try:
+            dataset[index]
+        except UnreadableImageError as error:
+            first = first or str(error)
+        else:
+            return
+    if first:
+        where = getattr(dataset, "root", "the data")
+        raise RecNextError(f"none of the {len(dataset)} images in {where} can be read; the first: {first}")
 
 
 def make_loader(

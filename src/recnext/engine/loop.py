@@ -227,6 +227,7 @@ class _Loop:
         facts = torch.stack([torch.stack(losses).mean(), *losses[0].new_tensor([bool(self.stop), unreadable])])
         total, stop, unreadable = self.accelerator.reduce(facts, "sum").tolist()
         mean = total / self.accelerator.num_processes
+        self.count_unreadable(group, int(unreadable))  # before the loss, which is NaN without any image
         if not math.isfinite(mean):
             stop_diverged(
                 torch.stack(losses).tolist(),
@@ -237,7 +238,6 @@ class _Loop:
                 run=self.folder,
                 accelerator=self.accelerator,
             )
-        self.count_unreadable(group, int(unreadable))
         if self.settings.clip != "none":
             self.accelerator.unscale_gradients(self.optimizer)
             clip_gradients(self.raw.parameters(), self.settings)

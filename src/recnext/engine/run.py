@@ -5,6 +5,7 @@ from typing import Any, Optional
 
 from rich.console import Console
 
+from recnext.data.loading import require_readable
 from recnext.data.sampling import seed_everything
 from recnext.errors import RecNextError
 
@@ -55,6 +56,8 @@ def train(
     stored = run.read_config() if started else {}
     settings, note = resume_settings(job, settings, stored, given=given, run=run)
     splits = job.open(settings, data)
+    for images in (splits.train, splits.val):
+        require_readable(images)
     if started:
         require_same_data(run, stored, splits)
     seed_everything(settings.seed)

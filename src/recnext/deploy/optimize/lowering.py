@@ -4,6 +4,7 @@ from torch import nn
 
 from .channel_order import order_channels
 from .expanding import ExpandingDepthwise
+from .merged_features import merge_features
 from .parted import keep_parted
 
 
@@ -26,5 +27,5 @@ def _lowered(model: nn.Module) -> nn.Module:
             assert isinstance(child, nn.Conv2d)
             setattr(model, name, ExpandingDepthwise(child))
         else:
-            setattr(model, name, keep_parted(_lowered(child)))
+            setattr(model, name, keep_parted(merge_features(_lowered(child))))
     return model
