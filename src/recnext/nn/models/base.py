@@ -7,8 +7,6 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import get_device_dtype
 from timm.models import build_model_with_cfg, get_arch_pretrained_cfgs
-from timm.models._features import feature_take_indices
-from timm.models._input import update_model_args
 from torch import Tensor, nn
 
 from recnext.errors import RecNextError
@@ -56,7 +54,7 @@ class RecNext(nn.Module):
         self.in_chans = in_chans
         self.embed_dim = tuple(embed_dim)
         self.drop_rate = drop_rate
-        self.global_pool = _checked_pool(global_pool)
+        self.global_pool = checked_pool(global_pool)
         self.stem = stem
         self.stages = nn.Sequential(*stages)
         self.feature_info = [
@@ -106,13 +104,13 @@ class RecNext(nn.Module):
         """New heads for `num_classes` classes (0: none); `distillation` None keeps what is set."""
         dd = get_device_dtype(self, device=device, dtype=dtype)
         if global_pool is not None:
-            self.global_pool = _checked_pool(global_pool)
+            self.global_pool = checked_pool(global_pool)
         if distillation is None:
             distillation = getattr(self.head, "distilled_training", False)
         self.num_classes = num_classes
         self.head = Classifier(self.num_features, num_classes, distilled_training=distillation, **dd)
         self.head.train(self.training)
-        update_model_args(self, num_classes=num_classes, global_pool=self.global_pool, distillation=distillation)
+        record_arguments(self, num_classes=num_classes, global_pool=self.global_pool, distillation=distillation)
 
     @torch.jit.ignore
     def set_distilled_training(self, enable: bool = True) -> None:
@@ -152,7 +150,7 @@ class RecNext(nn.Module):
         """
         if output_fmt != "NCHW":
             raise RecNextError(f"forward_intermediates: output_fmt={output_fmt!r} must be NCHW")
-        take, last = feature_take_indices(len(self.stages), indices)
+        take, last = take_indices(len(self.stages), indices)
         intermediates = []
         x = self.stem(x)
         stages = self.stages if torch.jit.is_scripting() or not stop_early else self.stages[: last + 1]
@@ -169,7 +167,7 @@ class RecNext(nn.Module):
         prune_head: bool = True,
     ) -> list[int]:
         """Drops the stages after the last one in `indices`, and the classifier, which no longer fits."""
-        take, last = feature_take_indices(len(self.stages), indices)
+        take, last = take_indices(len(self.stages), indices)
         cut = last < len(self.stages) - 1
         self.stages = self.stages[: last + 1]
         if cut:
@@ -193,7 +191,40 @@ class RecNext(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-def _checked_pool(global_pool: str) -> str:
+def record_arguments(model: nn.Module, **arguments: Any) -> None:
+    """Keeps what a network was changed to beside its constructor's arguments, where timm reads them to build it again.
+
+    A timm that reads another name builds the network as it was constructed.
+    """
+    model._model_args = {**getattr(model, "_model_args", {}), **arguments}  # type: ignore[assignment]
+
+
+def take_indices(count: int, indices: Optional[Union[int, Sequence[int]]]) -> tuple[list[int], int]:
+    """The indices of the stages that are asked for, and the last of them.
+
+    Args:
+        count: stages that there are.
+        indices: the last n if an int, at most `count`, all if None, else those in the list, from the end if negative.
+
+    Raises:
+        RecNextError: there is no such stage.
+    """
+    if isinstance(indices, int):
+        asked: Sequence[int] = range(count - indices, count) if 0 < indices <= count else ()
+    else:
+        asked = range(count) if indices is None else indices
+    if len(asked) == 0 or any(not -count <= i < count for i in asked):
+        raise RecNextError(f"indices={indices}: the network has {count} stages, 0 to {count - 1}")
+    taken = [i % count for i in asked]
+    return taken, max(taken)
+
+
+def checked_pool(global_pool: str) -> str:
+    """The pooling, if it is one that the networks have.
+
+    Raises:
+        RecNextError: it is not.
+    """
     if global_pool not in ("", "avg"):
         raise RecNextError(f"global_pool={global_pool!r} must be 'avg', or '' for the unpooled map")
     return global_pool
@@ -224,7 +255,7 @@ def published_cfgs(names: Sequence[str], **kwargs: Any) -> dict[str, dict[str, A
     return {f"{name}.{tag}": cfg(hf_hub_id=f"suous/{name}.{tag}", **kwargs) for name in names for tag in TAGS}
 
 
-def build(
+def create(
     model_cls: Callable[..., RecNext],
     variant: str,
     pretrained: bool,
@@ -233,11 +264,15 @@ def build(
     distillation: Optional[bool] = None,
     **kwargs: Any,
 ) -> RecNext:
-    """Builds a registered network.
+    """Makes a registered network.
 
     `distillation` is the published switch: it picks the weights, where there are any and no tag is given, and
     True makes the network return both heads while training.
+
+    Raises:
+        RecNextError: an output stride is asked for: the networks are not dilated.
     """
+    check_stride(variant, kwargs)
     if pretrained_cfg is None and distillation is not None:
         tag = TAGS[0] if distillation else TAGS[1]
         if f"{variant}.{tag}" in get_arch_pretrained_cfgs(variant):
@@ -252,3 +287,13 @@ def build(
         distillation=distillation,
         **kwargs,
     )
+
+
+def check_stride(variant: str, kwargs: dict[str, Any]) -> None:
+    """Takes `output_stride` out of a network's arguments; raises RecNextError unless it is timm's default of 32."""
+    stride = kwargs.pop("output_stride", 32)
+    if stride not in (None, 32):
+        raise RecNextError(
+            f"{variant}: output_stride={stride} asks for dilated stages, which RecNeXt has not: leave it out, "
+            "and take a decoder for strides up to 32, such as FPN or UPerNet"
+        )

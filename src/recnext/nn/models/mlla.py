@@ -3,6 +3,14 @@
 The networks that show RecConv in another design (arXiv 2412.19628): a convolutional patch embedding of stride 4,
 then four layers of gated blocks; each layer but the last ends with a block that halves the map and doubles the
 channels. No weights were published.
+
+    @article{han2024mlla,
+      title={Demystify Mamba in Vision: A Linear Attention Perspective},
+      author={Han, Dongchen and Wang, Ziyi and Xia, Zhuofan and Han, Yizeng and Pu, Yifan and Ge, Chunjiang and
+              Song, Jun and Song, Shiji and Zheng, Bo and Huang, Gao},
+      journal={arXiv preprint arXiv:2405.16605},
+      year={2024}
+    }
 """
 
 from typing import Any, Optional, Union, cast
@@ -15,13 +23,11 @@ from timm.models import (
     generate_default_cfgs,
     register_model,
 )
-from timm.models._features import feature_take_indices
-from timm.models._input import update_model_args
 from torch import Tensor, nn
 
 from recnext.errors import RecNextError
 
-from .base import cfg
+from .base import cfg, check_stride, checked_pool, record_arguments, take_indices
 from .mlla_blocks import AGGREGATIONS, MllaBlock, PatchEmbed, halved
 
 __all__ = ["Mlla"]
@@ -185,16 +191,14 @@ class Mlla(nn.Module):
         """New classifier of `num_classes` (0: none); `global_pool` "avg" or "" changes the pooling."""
         dd = get_device_dtype(self, device=device, dtype=dtype)
         if global_pool is not None:
-            if global_pool not in ("", "avg"):
-                raise RecNextError(f"Mlla: global_pool={global_pool!r} must be 'avg', or '' for the unpooled map")
-            self.global_pool = global_pool
+            self.global_pool = checked_pool(global_pool)
         self.num_classes = num_classes
         self.head = nn.Identity()
         if num_classes > 0:
             self.head = nn.Linear(self.num_features, num_classes, **dd)
             init_weights(self.head)
         self.head.train(self.training)
-        update_model_args(self, num_classes=num_classes, global_pool=self.global_pool)
+        record_arguments(self, num_classes=num_classes, global_pool=self.global_pool)
 
     def forward_intermediates(
         self,
@@ -220,7 +224,7 @@ class Mlla(nn.Module):
         """
         if output_fmt != "NCHW":
             raise RecNextError(f"Mlla: output_fmt={output_fmt!r} must be 'NCHW'")
-        take, last = feature_take_indices(len(self.layers), indices)
+        take, last = take_indices(len(self.layers), indices)
         check_size(x, self.size_multiple)
         x = self.patch_embed(x)
         maps = []
@@ -238,7 +242,7 @@ class Mlla(nn.Module):
         self, indices: Union[int, list[int]] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
         """Drops the layers that `forward_intermediates` with these indices does not need."""
-        take, last = feature_take_indices(len(self.layers), indices)
+        take, last = take_indices(len(self.layers), indices)
         cut = last < len(self.layers) - 1
         self.layers = self.layers[: last + 1]
         if cut:
@@ -284,6 +288,7 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dic
 
 
 def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> Mlla:
+    check_stride(variant, kwargs)
     return build_model_with_cfg(
         Mlla,
         variant,

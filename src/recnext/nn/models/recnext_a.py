@@ -1,41 +1,25 @@
-"""RecNeXt A: recursive linear attention as token mixer (published with the code of arXiv 2412.19628)."""
+"""RecNeXt A: recursive linear attention as token mixer, published with the code of RecConv.
+
+@article{zhao2024recconv,
+  title={RecConv: Efficient Recursive Convolutions for Multi-Frequency Representations},
+  author={Zhao, Mingshu and Luo, Yi and Ouyang, Yong},
+  journal={arXiv preprint arXiv:2412.19628},
+  year={2024}
+}
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Optional, Union, cast
 
-from timm.layers import DropPath
 from timm.models import generate_default_cfgs, register_model
-from torch import Tensor, nn
+from torch import nn
 
 from recnext.nn.mixers.recattn import RecAttn2d
 
-from .base import RecNext, build, cfg, published_cfgs
-from .blocks import Act, Stage, Stem, channel_mixer, stage_values
+from .base import RecNext, cfg, create, published_cfgs
+from .blocks import Act, Stem
 from .recnext_m import CONFIGS as M_CONFIGS
-from .recnext_m import RecConvDownsample
-
-
-class RecAttnBlock(nn.Module):
-    """x + drop_path(channel_mixer(token_mixer(x)))."""
-
-    def __init__(
-        self,
-        channels: int,
-        token_mixer: nn.Module,
-        mlp_ratio: float,
-        act_layer: Act,
-        drop_path: float,
-        *,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__()
-        self.token_mixer = token_mixer
-        self.channel_mixer = channel_mixer(channels, mlp_ratio, act_layer, device=device, dtype=dtype)
-        self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.drop_path(self.channel_mixer(self.token_mixer(x)))
+from .recnext_m import uniform_stages
 
 
 class RecNextA(RecNext):
@@ -74,15 +58,11 @@ class RecNextA(RecNext):
         dtype: Any = None,
     ) -> None:
         dd = {"device": device, "dtype": dtype}
-        ratios = stage_values(mlp_ratio, len(embed_dim))
-        stages = []
-        for i, (width, depth) in enumerate(zip(embed_dim, depths, strict=True)):
-            downsample = RecConvDownsample(embed_dim[i - 1], width, ratios[i], act_layer, **dd) if i > 0 else None
-            blocks = []
-            for _ in range(depth):
-                mixer = RecAttn2d(width, 2 ** (i + 1), kernel=attention_kernel, kv_first=i < 3, **dd)
-                blocks.append(RecAttnBlock(width, mixer, ratios[i], act_layer, drop_path_rate, **dd))
-            stages.append(Stage(downsample, blocks))
+
+        def make_mixer(channels: int, stage: int) -> nn.Module:
+            return RecAttn2d(channels, 2 ** (stage + 1), kernel=attention_kernel, kv_first=stage < 3, **dd)
+
+        stages = uniform_stages(embed_dim, depths, mlp_ratio, act_layer, drop_path_rate, make_mixer, norm=False, **dd)
         super().__init__(
             Stem(in_chans, (embed_dim[0] // 2, embed_dim[0]), act_layer, **dd),
             stages,
@@ -115,7 +95,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> RecNext:
-    return build(cast(Callable[..., RecNext], RecNextA), variant, pretrained, **{**CONFIGS[variant], **kwargs})
+    return create(cast(Callable[..., RecNext], RecNextA), variant, pretrained, **{**CONFIGS[variant], **kwargs})
 
 
 @register_model

@@ -1,4 +1,12 @@
-"""RecNeXt L (T, S, B): attention on a quarter of the channels, with a stride-8 stem."""
+"""RecNeXt L (T, S, B): attention on a quarter of the channels, with a stride-8 stem.
+
+@article{zhao2024recconv,
+  title={RecConv: Efficient Recursive Convolutions for Multi-Frequency Representations},
+  author={Zhao, Mingshu and Luo, Yi and Ouyang, Yong},
+  journal={arXiv preprint arXiv:2412.19628},
+  year={2024}
+}
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Optional, Union, cast
@@ -10,7 +18,7 @@ from torch import nn
 from recnext.nn.mixers.linear_attention import LinearAttention
 from recnext.nn.mixers.recattn import RecAttn2d
 
-from .base import RecNext, build, cfg, published_cfgs
+from .base import RecNext, cfg, create, published_cfgs
 from .blocks import Act, Stage, Stem, stage_values
 from .partial_blocks import PartialBlock, PartialChannels, PartialDownsample, SharedStage
 
@@ -57,7 +65,7 @@ class RecNextL(RecNext):
     ) -> None:
         dd = {"device": device, "dtype": dtype}
         ratios = stage_values(mlp_ratio, len(embed_dim))
-        rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=False)
+        rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=False)  # a downsample: its block 0's
         half_width_from = 2 if share_channel else 3
         stages: list[nn.Module] = []
         first = 0
@@ -132,7 +140,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> RecNext:
-    return build(cast(Callable[..., RecNext], RecNextL), variant, pretrained, **{**CONFIGS[variant], **kwargs})
+    return create(cast(Callable[..., RecNext], RecNextL), variant, pretrained, **{**CONFIGS[variant], **kwargs})
 
 
 @register_model

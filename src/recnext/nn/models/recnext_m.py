@@ -1,6 +1,15 @@
-"""RecNeXt M: RecConv as token mixer, for the widest hardware support (arXiv 2412.19628)."""
+"""RecNeXt M: RecConv as token mixer, for the widest hardware support.
+
+@article{zhao2024recconv,
+  title={RecConv: Efficient Recursive Convolutions for Multi-Frequency Representations},
+  author={Zhao, Mingshu and Luo, Yi and Ouyang, Yong},
+  journal={arXiv preprint arXiv:2412.19628},
+  year={2024}
+}
+"""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Optional, Union, cast
 
 import torch
@@ -19,12 +28,12 @@ from recnext.nn.mixers.conv_norm import (
 from recnext.nn.mixers.recconv import RecConv2d
 from recnext.nn.mixers.registry import TokenMixer, create_token_mixer
 
-from .base import RecNext, build, cfg, published_cfgs
+from .base import RecNext, cfg, create, published_cfgs
 from .blocks import Act, Stage, Stem, channel_mixer, stage_values
 
 
 class RecConvBlock(nn.Module):
-    """x + drop_path(channel_mixer(norm(token_mixer(x))))."""
+    """x + drop_path(channel_mixer(norm(token_mixer(x)))); without a norm where the mixer has its own."""
 
     def __init__(
         self,
@@ -34,13 +43,14 @@ class RecConvBlock(nn.Module):
         act_layer: Act,
         drop_path: float,
         *,
+        norm: bool = True,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
         super().__init__()
         dd = {"device": device, "dtype": dtype}
         self.token_mixer = token_mixer
-        self.norm: nn.Module = nn.BatchNorm2d(channels, **dd)
+        self.norm: nn.Module = nn.BatchNorm2d(channels, **dd) if norm else nn.Identity()
         self.channel_mixer = channel_mixer(channels, mlp_ratio, act_layer, **dd)
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 
@@ -103,6 +113,34 @@ class RecConvDownsample(nn.Module):
         return self
 
 
+def uniform_stages(
+    embed_dim: Sequence[int],
+    depths: Sequence[int],
+    mlp_ratio: Union[float, Sequence[float]],
+    act_layer: Act,
+    drop_path: float,
+    make_mixer: Callable[[int, int], nn.Module],
+    *,
+    norm: bool = True,
+    **dd: Any,
+) -> list[Stage]:
+    """The stages of the M and A series; `make_mixer` gets a stage's channels and index.
+
+    Every block has the same drop path rate, as published, where timm's networks let it rise with the depth;
+    downsamples have none.
+    """
+    stages = []
+    ratios = stage_values(mlp_ratio, len(embed_dim))
+    for i, (width, depth, ratio) in enumerate(zip(embed_dim, depths, ratios, strict=True)):
+        blocks = [
+            RecConvBlock(width, make_mixer(width, i), ratio, act_layer, drop_path, norm=norm, **dd)
+            for _ in range(depth)
+        ]
+        downsample = RecConvDownsample(embed_dim[i - 1], width, ratio, act_layer, **dd) if i > 0 else None
+        stages.append(Stage(downsample, blocks))
+    return stages
+
+
 class RecNextM(RecNext):
     """The M series.
 
@@ -141,22 +179,8 @@ class RecNextM(RecNext):
         dtype: Any = None,
     ) -> None:
         dd = {"device": device, "dtype": dtype}
-        ratios = stage_values(mlp_ratio, len(embed_dim))
-        stages = []
-        for i, (width, depth) in enumerate(zip(embed_dim, depths, strict=True)):
-            downsample = RecConvDownsample(embed_dim[i - 1], width, ratios[i], act_layer, **dd) if i > 0 else None
-            blocks = [
-                RecConvBlock(
-                    width,
-                    create_token_mixer(token_mixer, width, i, recompute=recompute, **dd),
-                    ratios[i],
-                    act_layer,
-                    drop_path_rate,
-                    **dd,
-                )
-                for _ in range(depth)
-            ]
-            stages.append(Stage(downsample, blocks))
+        make_mixer = partial(create_token_mixer, token_mixer, recompute=recompute, **dd)
+        stages = uniform_stages(embed_dim, depths, mlp_ratio, act_layer, drop_path_rate, make_mixer, **dd)
         super().__init__(
             Stem(in_chans, (embed_dim[0] // 2, embed_dim[0]), act_layer, **dd),
             stages,
@@ -189,7 +213,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> RecNext:
-    return build(cast(Callable[..., RecNext], RecNextM), variant, pretrained, **{**CONFIGS[variant], **kwargs})
+    return create(cast(Callable[..., RecNext], RecNextM), variant, pretrained, **{**CONFIGS[variant], **kwargs})
 
 
 @register_model
