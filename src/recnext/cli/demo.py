@@ -1,6 +1,5 @@
 """`recnext demo`."""
 
-import time
 from pathlib import Path
 
 from recnext.screen import Screen
@@ -17,16 +16,13 @@ def run(output: str = "runs/demo", epochs: int = 8) -> int:
         epochs: of training.
     """
     screen, folder = Screen(), Path(output)
-    started = time.perf_counter()
-    result = run_demo(folder, epochs=epochs, console=screen)
-    seconds = f"{result.training_seconds:.0f} s training, {time.perf_counter() - started:.0f} s in all"
+    lines = run_demo(folder, epochs=epochs, console=screen)
     files = {
         "best.safetensors": "weights; fused.safetensors are the folded ones",
         "curves.png": "loss, accuracy, learning rate",
         "confusion.png": "which digits are taken for which",
         "samples.png": "predictions, the mistakes first",
     }
-    lines = [*result.lines(), ("time", seconds)]
     show_demo(screen, "RecNeXt on handwritten digits", lines, folder, files, next_commands(folder))
     return 0
 

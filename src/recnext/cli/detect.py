@@ -70,7 +70,7 @@ def demo(output: str = "runs/detect_demo", steps: int = 640, images: int = 600) 
     require_at_least(1, steps=steps)
     require_at_least(10, images=images)
     screen, folder = Screen(), Path(output)
-    result = run_demo(folder, steps=steps, images=(images, max(images // 8, 5)), console=screen)
+    lines = run_demo(folder, steps=steps, images=(images, max(images // 8, 5)), console=screen)
     files = {
         "best.safetensors": "weights",
         "curves.png": "loss, accuracy, learning rate",
@@ -78,7 +78,7 @@ def demo(output: str = "runs/detect_demo", steps: int = 640, images: int = 600) 
         "evaluation/per_class.csv": "average precision of every class",
         "evaluation/detections.json": "all detections, as a COCO results file",
     }
-    show_demo(screen, "Mask R-CNN on synthetic scenes", result.lines(), folder, files, next_commands(folder))
+    show_demo(screen, "Mask R-CNN on synthetic scenes", lines, folder, files, next_commands(folder))
     return 0
 
 

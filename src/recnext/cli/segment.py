@@ -68,14 +68,14 @@ def demo(output: str = "runs/segment_demo", epochs: int = 11) -> int:
     """
     require_at_least(1, epochs=epochs)
     screen, folder = Screen(), Path(output)
-    result = run_demo(folder, epochs=epochs, console=screen)
+    lines = run_demo(folder, epochs=epochs, console=screen)
     files = {
         "best.safetensors": "weights",
         "curves.png": "loss, accuracy, learning rate",
         "samples.png": "held-out scenes: image, truth, prediction",
         "evaluation/per_class.csv": "IoU and accuracy of every class",
     }
-    show_demo(screen, "Semantic FPN on synthetic scenes", result.lines(), folder, files, next_commands(folder))
+    show_demo(screen, "Semantic FPN on synthetic scenes", lines, folder, files, next_commands(folder))
     return 0
 
 

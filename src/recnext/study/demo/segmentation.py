@@ -1,7 +1,5 @@
 """The whole job on synthetic scenes in about three minutes: train, evaluate, fold, draw."""
 
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +7,6 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
-from recnext.engine.run import train
-from recnext.engine.run_folder import RunFolder
-from recnext.errors import RecNextError
 from recnext.nn.fusion import fuse
 from recnext.tasks.segmentation.batches import evaluation_loader
 from recnext.tasks.segmentation.checkpoint import load
@@ -25,6 +20,7 @@ from recnext.tasks.segmentation.model import SemanticFPN
 from recnext.tasks.segmentation.predict import Segmenter
 from recnext.tasks.segmentation.settings import SegmentSettings
 
+from .running import Lines, clear, framed, parameter_line, train_demo
 from .shape_folders import ShapeCollection, write_ade
 
 SIZE = 96
@@ -32,37 +28,6 @@ _SCENES = ShapeCollection(train=600, val=60, size=(SIZE, SIZE))
 _DRAWN = 8  # held-out scenes in samples.png
 _ENLARGED = 2
 _MARGIN = 88  # pixels for the rows' names
-
-
-@dataclass(frozen=True)
-class SegmentDemo:
-    """What the demo reached.
-
-    Attributes:
-        result: of the best epoch on held-out scenes.
-        fused: of the same weights with every BatchNorm folded.
-        parameters: before and after folding.
-        training_seconds: of the training alone.
-        class_names: in the order of the classes.
-    """
-
-    result: SegmentationResult
-    fused: SegmentationResult
-    parameters: tuple[int, int]
-    training_seconds: float
-    class_names: tuple[str, ...]
-
-    def lines(self) -> list[tuple[str, str]]:
-        """The same for people, a title and a text each."""
-        classes = zip(self.class_names, self.result.iou.tolist(), strict=True)
-        return [
-            ("held-out mIoU", f"{self.result.miou:.2f} % of {self.result.images} scenes"),
-            ("mAcc, aAcc", f"{self.result.macc:.2f} %, {self.result.aacc:.2f} %"),
-            ("IoU of each class", ", ".join(f"{name} {iou:.2f}" for name, iou in classes)),
-            ("after folding", f"mIoU {self.fused.miou:.2f} %"),
-            ("parameters", "{:,} → {:,} folded".format(*self.parameters)),
-            ("training", f"{self.training_seconds:.0f} s"),
-        ]
 
 
 def demo_settings(output: Path, *, epochs: int = 11) -> SegmentSettings:
@@ -91,7 +56,7 @@ def demo_settings(output: Path, *, epochs: int = 11) -> SegmentSettings:
     )
 
 
-def run_demo(output: Path, *, epochs: int = 11, console: Console) -> SegmentDemo:
+def run_demo(output: Path, *, epochs: int = 11, console: Console) -> Lines:
     """Draws scenes, trains, evaluates, folds; leaves data, run folder and pictures in `output`.
 
     Args:
@@ -104,23 +69,24 @@ def run_demo(output: Path, *, epochs: int = 11, console: Console) -> SegmentDemo
         KeyboardInterrupt: Ctrl-C while training.
     """
     data = output / "data"
-    _clear(output, data)
-    console.rule("1  draw scenes, train", align="left")
+    clear(output)
     write_ade(data, _SCENES)
-    settings = demo_settings(output, epochs=epochs)
-    started = time.perf_counter()
-    result = train(SegmentationJob(), settings, data=data, console=console)
-    training_seconds = time.perf_counter() - started
-    if result.interrupted is not None:
-        raise KeyboardInterrupt
-    console.rule("2  evaluate, fold, draw", align="left")
+    duration = train_demo(SegmentationJob(), demo_settings(output, epochs=epochs), data=data, console=console)
     model = load(output)
     folded = fuse(model)
     plain, fused = (_evaluated(network, data) for network in (model, folded))
     class_names = open_mask_folders(data).class_names
     report(plain, class_names, data=str(data), fused=fused.summary()).write(output / "evaluation")
     draw_samples(output / "samples.png", folded, data)
-    return SegmentDemo(plain, fused, (_parameters(model), _parameters(folded)), training_seconds, class_names)
+    classes = zip(class_names, plain.iou.tolist(), strict=True)
+    return [
+        ("held-out mIoU", f"{plain.miou:.2f} % of {plain.images} scenes"),
+        ("mAcc, aAcc", f"{plain.macc:.2f} %, {plain.aacc:.2f} %"),
+        ("IoU of each class", ", ".join(f"{name} {iou:.2f}" for name, iou in classes)),
+        ("after folding", f"mIoU {fused.miou:.2f} %"),
+        parameter_line(model, folded),
+        ("training", duration),
+    ]
 
 
 def draw_samples(path: Path, model: SemanticFPN, data: Path) -> None:
@@ -139,7 +105,7 @@ def draw_samples(path: Path, model: SemanticFPN, data: Path) -> None:
         pixels = image.permute(1, 2, 0).numpy()
         predicted = segmenter(pixels)
         drawn = [overlay(pixels, part, num_classes=len(folder.class_names)) for part in (labels.numpy(), predicted)]
-        columns.append(np.concatenate([_framed(part) for part in (pixels, *drawn)]))
+        columns.append(np.concatenate([framed(part, 1) for part in (pixels, *drawn)]))
     sheet = Image.fromarray(np.concatenate(columns, axis=1))
     sheet = sheet.resize((sheet.width * _ENLARGED, sheet.height * _ENLARGED), Image.Resampling.NEAREST)
     classes = range(len(folder.class_names))
@@ -155,19 +121,6 @@ def draw_samples(path: Path, model: SemanticFPN, data: Path) -> None:
     whole.save(path)
 
 
-def _framed(pixels: np.ndarray) -> np.ndarray:
-    return np.pad(pixels, ((1, 1), (1, 1), (0, 0)), constant_values=255)
-
-
-def _clear(output: Path, data: Path) -> None:
-    """Removes what would make an earlier demo a run to resume."""
-    there = RunFolder(output).read_config().get("data", str(data))
-    if there != str(data):
-        raise RecNextError(f"{output} holds a run on {there}, which the demo would replace: give another --output")
-    for name in ("config.yaml", "state.pt"):
-        (output / name).unlink(missing_ok=True)
-
-
 def _evaluated(model: SemanticFPN, data: Path) -> SegmentationResult:
     folder = open_mask_folders(data).val
     preparation = preparation_of(model)
@@ -175,7 +128,3 @@ def _evaluated(model: SemanticFPN, data: Path) -> SegmentationResult:
     return evaluate(
         model, loader, num_classes=model.num_classes, preparation=preparation, device=torch.device("cpu")
     ).compute()
-
-
-def _parameters(model: SemanticFPN) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
