@@ -3,11 +3,11 @@
 import os
 import stat
 import tempfile
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
-from typing import Optional, Union
+from typing import IO, Optional, Union
 
 from recnext.errors import RecNextError
 
@@ -109,6 +109,28 @@ def write_atomically(path: Path, data: bytes) -> None:
         if temporary is not None:
             with suppress(OSError):
                 os.unlink(temporary)
+
+
+@contextmanager
+def open_atomically(path: Path, *, errors: str = "strict") -> Iterator[IO[str]]:
+    """Opens a UTF-8 text file to write, line ends as given; it appears once all of it is written without an error.
+
+    Args:
+        path: of the file.
+        errors: what becomes of text that has no UTF-8, as of `open`.
+
+    Raises:
+        RecNextError: there is a device, a pipe or a folder at `path`.
+        OSError: the disk is full, the folder is missing or not writable.
+    """
+    require_regular(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8", errors=errors) as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -1,7 +1,10 @@
 import json
+import shlex
 
 import pytest
+from PIL import Image
 
+from cli.command import fails, run
 from recnext.checkpoints import load, save
 from recnext.cli.main import dispatch
 from recnext.study.demo.digits import CLASS_NAMES, write_folders
@@ -47,8 +50,6 @@ def test_mirror_and_crop_change_the_numbers(data, checkpoint, capsys):
 
 
 def test_imagenet_val_has_real_labels_and_the_published_accuracy_beside(tmp_path, capsys):
-    from PIL import Image
-
     from recnext.data.imagenet import wnids
 
     for number in range(1, 6):
@@ -70,8 +71,6 @@ def shown(capsys, arguments):
 
 
 def test_corruptions_give_one_table(tmp_path, capsys):
-    from PIL import Image
-
     from recnext.tasks.classification.imagenet import ALEXNET_ERROR
 
     for corruption in ALEXNET_ERROR:
@@ -96,6 +95,29 @@ def test_table_and_output_folder(data, checkpoint, tmp_path, capsys):
     assert "top-1" in capsys.readouterr().out
     assert {path.name for path in output.iterdir()} == {"per_class.csv", "result.json", "confusion.png"}
     assert len((output / "per_class.csv").read_text().splitlines()) == 11
+
+
+def test_other_classes_come_with_advice_that_works(tmp_path, checkpoint, capsys):
+    root = tmp_path / "my data"
+    for index, name in enumerate(("ant", "bee") * 2):
+        folder = root / ("train" if index < 2 else "val") / name
+        folder.mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (32, 32), (60 * number, 0, 0)).save(folder / f"{number}.png")
+    advice = fails(capsys, "eval", root, f"--checkpoint={checkpoint}", *OPTIONS).partition("train on these with: ")[2]
+    more = ("--epochs=1", "--batch-size=4", *OPTIONS, f"--output={tmp_path / 'run'}")
+    status, _, err = run(capsys, *shlex.split(advice)[1:], *more)
+    assert status == 0, err
+
+
+def test_results_of_others_are_not_replaced(data, checkpoint, tmp_path, capsys):
+    arguments = ("eval", data, f"--checkpoint={checkpoint}", f"--output={tmp_path}", *OPTIONS)
+    (tmp_path / "result.json").write_text("my own results")
+    assert "result.json exists and was not written by this command" in fails(capsys, *arguments)
+    for _ in range(2):
+        status, _, err = run(capsys, *arguments, "--overwrite")
+        assert status == 0, err
+    assert run(capsys, *arguments)[0] == 0  # its own
 
 
 def test_mistakes_are_one_line(data, checkpoint, tmp_path, capsys):

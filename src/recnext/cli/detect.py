@@ -31,7 +31,9 @@ def train(data: str, **settings: Any) -> int:
     return run_training(DetectionJob(), DetectSettings(**settings), given=settings, data=data)
 
 
-def evaluation(data: str, *, json: bool = False, output: Optional[str] = None, **settings: Any) -> int:
+def evaluation(
+    data: str, *, json: bool = False, output: Optional[str] = None, overwrite: bool = False, **settings: Any
+) -> int:
     """Measures a detector's average precision as COCO does, of boxes and of masks.
 
     Also under torchrun or accelerate launch: the processes share the images, and the numbers are the same.
@@ -40,11 +42,14 @@ def evaluation(data: str, *, json: bool = False, output: Optional[str] = None, *
         data: as for train; the validation images are used. With --annotations, the folder of the images.
         json: print JSON instead of tables.
         output: folder for result.json, per_class.csv and detections.json.
+        overwrite: replace files in that folder that no evaluation wrote.
     """
-    return show_evaluation(DetectionEvaluation(**settings), data, json=json, output=output)
+    return show_evaluation(DetectionEvaluation(**settings), data, json=json, output=output, overwrite=overwrite)
 
 
-def predict(images: list[str], *, json: bool = False, output: str = "runs/detected", **settings: Any) -> int:
+def predict(
+    images: list[str], *, json: bool = False, output: str = "runs/detected", overwrite: bool = False, **settings: Any
+) -> int:
     """Finds objects in images and videos; writes a drawn picture of each and all detections.
 
     NAME.png shows boxes, masks, classes and scores; a video becomes NAME.mp4. detections.json lists them as a COCO
@@ -55,8 +60,9 @@ def predict(images: list[str], *, json: bool = False, output: str = "runs/detect
         images: files, folders (searched to any depth), patterns, http(s) addresses, videos.
         json: print a JSON list with an object for each image.
         output: folder for pictures and detections.json.
+        overwrite: replace files in that folder that no such command wrote, where else NAME_2.png is taken.
     """
-    return predict_pictures(DetectionSettings(**settings), images, json=json, output=output)
+    return predict_pictures(DetectionSettings(**settings), images, json=json, output=output, overwrite=overwrite)
 
 
 def demo(output: str = "runs/detect_demo", steps: int = 640, images: int = 600) -> int:

@@ -8,7 +8,9 @@ from recnext.tasks.classification.evaluation import ClassifierEvaluation
 from .evaluating import show_evaluation
 
 
-def run(data: str, json: bool = False, output: Optional[str] = None, **settings: Any) -> int:
+def run(
+    data: str, *, json: bool = False, output: Optional[str] = None, overwrite: bool = False, **settings: Any
+) -> int:
     """Measures the accuracy of a checkpoint on labelled images, DATA/val/CLASS/* or DATA/CLASS/*.
 
     Also under torchrun or accelerate launch: the processes share the images, and the numbers are the same.
@@ -19,6 +21,7 @@ def run(data: str, json: bool = False, output: Optional[str] = None, **settings:
             imagenet-c:ROOT.
         json: print JSON instead of a table.
         output: folder for result.json, per_class.csv and confusion.png.
+        overwrite: replace files in that folder that no evaluation wrote.
     """
     chosen = ClassifierEvaluation(**settings)
-    return show_evaluation(chosen, data, json=json, output=output, accelerate=forward_for)
+    return show_evaluation(chosen, data, json=json, output=output, overwrite=overwrite, accelerate=forward_for)

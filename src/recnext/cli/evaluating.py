@@ -7,15 +7,17 @@ from rich.table import Table
 
 from recnext.engine.processes import joined
 from recnext.screen import Screen
-from recnext.tasks.evaluation import Evaluation
+from recnext.tasks.evaluation import Evaluation, require_results
 from recnext.tasks.grid import Grid
 
-from .shared import print_json, progress_bar, require_folder
+from .shared import make_table, print_json, progress_bar
 
 _SHOWN = 40  # classes; per_class.csv has all
 
 
-def show_evaluation(settings: Any, data: str, *, json: bool, output: Optional[str], **options: Any) -> int:
+def show_evaluation(
+    settings: Any, data: str, *, json: bool, output: Optional[str], overwrite: bool, **options: Any
+) -> int:
     """Evaluates, also as one of several processes, and shows and writes what was found.
 
     Args:
@@ -23,9 +25,11 @@ def show_evaluation(settings: Any, data: str, *, json: bool, output: Optional[st
         data: to evaluate on.
         json: print JSON in place of tables.
         output: folder for all of it.
+        overwrite: replace files in it that no evaluation wrote.
         **options: further ones of its `evaluate`.
     """
-    require_folder(output)
+    if output is not None:
+        require_results(Path(output), overwrite=overwrite)
     with joined(settings.device) as processes:
         screen = Screen(quiet=not processes.first)
         with progress_bar(quiet=not processes.first) as progress:
@@ -65,9 +69,7 @@ def _print(screen: Screen, result: Evaluation) -> None:
 
 def class_table(grid: Grid) -> Table:
     """The first rows of a table of classes."""
-    table = Table(title="By class", title_justify="left")
-    for place, name in enumerate(grid.columns):
-        table.add_column(name, justify="right" if place else "left")
+    table = make_table(*grid.columns, title="By class")
     for row in grid.rows[:_SHOWN]:
         table.add_row(*(f"{cell:.2f}" if isinstance(cell, float) and cell == cell else _word(cell) for cell in row))
     if len(grid.rows) > _SHOWN:

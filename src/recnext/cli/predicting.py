@@ -20,7 +20,7 @@ from .shared import progress_bar, require_folder, to_stdout
 _REPORTED = 20  # unreadable images named at the end
 
 
-def predict_pictures(settings: Any, images: Sequence[str], *, json: bool, output: str) -> int:
+def predict_pictures(settings: Any, images: Sequence[str], *, json: bool, output: str, overwrite: bool) -> int:
     """Predicts in images and videos, and draws what was found; the exit status is 1 when some cannot be read.
 
     Args:
@@ -28,6 +28,7 @@ def predict_pictures(settings: Any, images: Sequence[str], *, json: bool, output
         images: as the command line names them.
         json: print a JSON list in place of lines.
         output: folder of the drawings.
+        overwrite: replace files in it that no such command wrote.
     """
     require_folder(output)
     stills, videos = split_videos(images)
@@ -41,7 +42,7 @@ def predict_pictures(settings: Any, images: Sequence[str], *, json: bool, output
                 bars[video] = progress.add_task(Path(video).name, total=total or None)
             progress.update(bars[video], completed=done)
 
-        results = predict_files(predictor, found, videos, folder=Path(output), on_frames=on_frames)
+        results = predict_files(predictor, found, videos, folder=Path(output), on_frames=on_frames, overwrite=overwrite)
         count, unreadable = print_results(results, progress, total=len(found) + len(videos), json=json)
     if not json:
         print(printable(f"{count} drawn, in {output}"), file=sys.stderr)

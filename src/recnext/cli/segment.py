@@ -31,7 +31,9 @@ def train(data: str, **settings: Any) -> int:
     return run_training(SegmentationJob(), SegmentSettings(**settings), given=settings, data=data)
 
 
-def evaluation(data: str, *, json: bool = False, output: Optional[str] = None, **settings: Any) -> int:
+def evaluation(
+    data: str, *, json: bool = False, output: Optional[str] = None, overwrite: bool = False, **settings: Any
+) -> int:
     """Measures mIoU, mAcc and aAcc of a segmenter from one confusion matrix over all pixels.
 
     Also under torchrun or accelerate launch: the processes share the images, and the numbers are the same.
@@ -40,11 +42,14 @@ def evaluation(data: str, *, json: bool = False, output: Optional[str] = None, *
         data: as for train; the validation images are used. Or a folder that holds images and masks.
         json: print JSON instead of tables.
         output: folder for result.json and per_class.csv.
+        overwrite: replace files in that folder that no evaluation wrote.
     """
-    return show_evaluation(SegmentationEvaluation(**settings), data, json=json, output=output)
+    return show_evaluation(SegmentationEvaluation(**settings), data, json=json, output=output, overwrite=overwrite)
 
 
-def predict(images: list[str], *, json: bool = False, output: str = "runs/segmented", **settings: Any) -> int:
+def predict(
+    images: list[str], *, json: bool = False, output: str = "runs/segmented", overwrite: bool = False, **settings: Any
+) -> int:
     """Segments images and videos; writes a drawn overlay and a mask for each.
 
     NAME.png is the overlay with its legend; NAME_mask.png holds the class numbers as a palette image. A video becomes
@@ -55,8 +60,9 @@ def predict(images: list[str], *, json: bool = False, output: str = "runs/segmen
         images: files, folders (searched to any depth), patterns, http(s) addresses, videos.
         json: print a JSON list with an object for each image.
         output: folder for the pictures.
+        overwrite: replace files in that folder that no such command wrote, where else NAME_2.png is taken.
     """
-    return predict_pictures(SegmentationSettings(**settings), images, json=json, output=output)
+    return predict_pictures(SegmentationSettings(**settings), images, json=json, output=output, overwrite=overwrite)
 
 
 def demo(output: str = "runs/segment_demo", epochs: int = 11) -> int:

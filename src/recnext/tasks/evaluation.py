@@ -11,11 +11,14 @@ from torch import Tensor
 from recnext.engine.job import Metric
 from recnext.engine.settings import require
 from recnext.errors import RecNextError
-from recnext.files import write_atomically
+from recnext.files import MARK, require_outputs, write_atomically
 from recnext.sizes import MOST_WORKERS
 from recnext.text import to_json
 
 from .grid import Grid
+from .prediction import LIST_MARK, is_empty_list
+
+_MARKS = {"result.json": '"checkpoint"', "per_class.csv": "class,", "detections.json": LIST_MARK, "confusion.png": MARK}
 
 OnImages = Callable[[int, int], None]
 """Called with the number of images that are done since the last call, and with that of all."""
@@ -89,6 +92,16 @@ class Evaluation:
             self.classes.write(folder / "per_class.csv")
         for name, write in self.files.items():
             write(folder / name)
+
+
+def require_results(folder: Path, *, overwrite: bool) -> None:
+    """Checks, before any work, that the files of an evaluation may be written.
+
+    Raises:
+        RecNextError: there is a file in place of the folder, or one in it that no evaluation wrote.
+    """
+    for name, mark in _MARKS.items():
+        require_outputs(folder, [name], overwrite=overwrite or is_empty_list(folder / name), mark=mark)
 
 
 def metric_lines(

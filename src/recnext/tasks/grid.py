@@ -1,13 +1,13 @@
 """Names and numbers in rows, and the CSV files of them."""
 
 import csv
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
+from recnext.files import open_atomically
 from recnext.text import to_cell
 
 Cell = Union[str, int, float]
@@ -36,14 +36,9 @@ def csv_rows(path: Path) -> Iterator[Callable[[Iterable[Cell]], None]]:
     Raises:
         OSError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.writer(file)
-            yield lambda row: writer.writerow([_cell(value) for value in row])
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open_atomically(path, errors="backslashreplace") as file:
+        writer = csv.writer(file)
+        yield lambda row: writer.writerow([_cell(value) for value in row])
 
 
 def _cell(value: Cell) -> Cell:

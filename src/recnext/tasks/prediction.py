@@ -1,21 +1,31 @@
 """What a network says of images and videos, and the pictures and lists it leaves of them."""
 
+import logging
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol, Union
 from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from recnext.data.download import is_url
 from recnext.data.images import Unreadable, UnreadableImageError, open_image
 from recnext.data.video import VideoReader, VideoWriter
+from recnext.errors import RecNextError
+from recnext.files import MARK, open_atomically, require_output, require_outputs, write_atomically
 from recnext.text import to_json
+
+_LOG = logging.getLogger("recnext")
+
+LIST_MARK = '"image_id"'
+"""Stands in every list of what was found."""
 
 OnFrames = Callable[[str, int, int], None]
 """Called with a video, the number of its frames that are done, and that of all, 0 where it does not say."""
@@ -73,7 +83,13 @@ class Predictor(Protocol):
 
 
 def predict_files(
-    predictor: Predictor, images: Sequence[str], videos: Sequence[str], *, folder: Path, on_frames: OnFrames
+    predictor: Predictor,
+    images: Sequence[str],
+    videos: Sequence[str],
+    *,
+    folder: Path,
+    on_frames: OnFrames,
+    overwrite: bool = False,
 ) -> Iterator[Union[Predicted, Unreadable]]:
     """Predicts, draws and lists images and videos, in order; what cannot be read is given with the reason.
 
@@ -83,14 +99,18 @@ def predict_files(
         videos: paths.
         folder: for a picture of each, ``NAME.png`` or ``NAME.mp4``, and a list of everything, ``KEY.json``.
         on_frames: for progress.
+        overwrite: whether files of other programs may be replaced, where else a name with a number is taken.
 
     Raises:
+        RecNextError: there is another list in the folder.
         MissingExtraError: there are videos, and PyAV is not installed.
         OSError: a file cannot be written.
     """
+    listing = folder / f"{predictor.key}.json"
+    require_outputs(folder, [listing.name], overwrite=overwrite or is_empty_list(listing), mark=LIST_MARK)
     folder.mkdir(parents=True, exist_ok=True)
-    names = FreeNames(folder, [*images, *videos])
-    with json_list(folder / f"{predictor.key}.json") as add:
+    names = FreeNames(folder, [*images, *videos], overwrite=overwrite)
+    with json_list(listing) as add:
         number = 0
         for number, image in enumerate(images, 1):
             try:
@@ -103,7 +123,7 @@ def predict_files(
             for entry in entries:
                 add({"image_id": number, "file_name": image, **entry})
             picture, *others = names.paths(image, predictor.suffixes)
-            predictor.draw(pixels, found).save(picture)
+            save_png(predictor.draw(pixels, found), picture)
             files = {"drawn": str(picture), **predictor.save(found, others)}
             yield Predicted(image, predictor.describe(entries), {**files, predictor.key: entries})
         for video in videos:
@@ -137,28 +157,61 @@ def _film(predictor: Predictor, source: Path, path: Path, on_frames: OnFrames) -
 
 class FreeNames:
     """Names for what is made of images: no two are one, whatever the case or the form of their letters, and none is
-    an image's own.
+    an image's own, or that of a file of another program.
 
     Args:
         folder: of the files.
         sources: the images, paths and addresses.
+        overwrite: whether files of other programs may be replaced; an image never is.
     """
 
-    def __init__(self, folder: Path, sources: Iterable[str]) -> None:
+    def __init__(self, folder: Path, sources: Iterable[str], *, overwrite: bool = False) -> None:
         self.folder = folder
+        self.overwrite = overwrite
         own = folder.resolve()
         paths = (Path(source) for source in sources if not is_url(source))
-        self._taken = {_key(path.name) for path in paths if path.parent.resolve() == own}
+        self._inputs = {_key(path.name) for path in paths if path.parent.resolve() == own}
+        self._given: set[str] = set()
 
     def paths(self, source: str, suffixes: Sequence[str]) -> list[Path]:
-        """Files of the source's name, a suffix each, that no other source has."""
+        """Files of the source's name, a suffix each; a number is added where one of them is taken."""
         stem = Path(urlsplit(source).path if is_url(source) else source).stem or "image"
         name, number = stem, 1
-        while self._taken & {_key(name + suffix) for suffix in suffixes}:
+        while self._given & {_key(name + suffix) for suffix in suffixes} or not self._may_write(name, suffixes):
             number += 1
             name = f"{stem}_{number}"
-        self._taken |= {_key(name + suffix) for suffix in suffixes}
+        if name != stem and not self._may_write(stem, suffixes):
+            _LOG.warning(f"{self.folder / stem}{suffixes[0]} is not replaced: {name}{suffixes[0]} is written")
+        self._given |= {_key(name + suffix) for suffix in suffixes}
         return [self.folder / f"{name}{suffix}" for suffix in suffixes]
+
+    def _may_write(self, name: str, suffixes: Sequence[str]) -> bool:
+        if self._inputs & {_key(name + suffix) for suffix in suffixes}:
+            return False
+        try:
+            for suffix in suffixes:
+                require_output(self.folder / f"{name}{suffix}", overwrite=self.overwrite)
+        except RecNextError:
+            return False
+        return True
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Writes a PNG that says who wrote it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    info = PngInfo()
+    info.add_text("Software", MARK)
+    content = BytesIO()
+    image.save(content, format="PNG", pnginfo=info)
+    write_atomically(path, content.getvalue())
+
+
+def is_empty_list(path: Path) -> bool:
+    """Whether a file holds an empty JSON list, which has no mark."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_size < 4
 
 
 def _key(name: str) -> str:
@@ -172,13 +225,8 @@ def json_list(path: Path) -> Iterator[Callable[[Any], None]]:
     Raises:
         OSError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file, json_lines(file.write) as add:
-            yield add
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open_atomically(path) as file, json_lines(file.write) as add:
+        yield add
 
 
 @contextmanager

@@ -194,3 +194,15 @@ def test_leftovers_without_a_manifest_are_not_taken_for_done(model, folder, tmp_
     assert not parts.done("00000000")
     written(model, FileChunks([str(folder)]), output, facts={"weights": "b"})
     assert parquet.read_metadata(output).num_rows == 24
+
+
+def test_a_second_run_does_not_write_the_same_table(tmp_path):
+    """What a first run has written stays its own."""
+    pytest.importorskip("pyarrow")
+    first, second = Parts(tmp_path / "a.parquet"), Parts(tmp_path / "a.parquet")
+    with first.held():
+        first.open({"rows": 1})
+        with pytest.raises(RecNextError, match="another process is writing"), second.held():
+            pass
+    with second.held():
+        assert second.open({"rows": 1})

@@ -4,8 +4,10 @@ import colorsys
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
+
+from recnext.tasks.lettering import lettered
 
 _GOLDEN = 0.618033988749895  # of a turn of the colour circle between neighbours
 _OPACITY = 0.5
@@ -62,7 +64,7 @@ def _caption(
     colour: tuple[int, int, int],
 ) -> None:
     """Text on a plate of the class's colour, above a box or just inside it, in a picture of that width."""
-    font = ImageFont.load_default(size=12)
+    text, font = lettered(text, size=12)
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     wide, high = right - left + 4, bottom - top + 4
     x = max(min(at[0], width - wide), 0)

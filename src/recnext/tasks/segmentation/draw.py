@@ -6,7 +6,9 @@ from itertools import product
 from typing import Optional
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from recnext.tasks.lettering import lettered
 
 _LEVELS = (20, 70, 115, 160, 205, 250)  # of red, green and blue
 _FIRST = (70, 115, 205)
@@ -85,17 +87,16 @@ def legend(
         class_names: of all classes.
         height: of the picture in pixels, at least; it grows with the number of classes.
     """
-    font = ImageFont.load_default(size=13)
     texts = [class_names[label] for label in labels]
     if shares is not None:
         texts = [f"{text}  {100 * share:.1f}%" for text, share in zip(texts, shares, strict=True)]
-    rows = list(zip(labels, texts, strict=True))[:_LEGEND_CLASSES]
+    rows = [(label, *lettered(text, size=13)) for label, text in zip(labels, texts, strict=True)][:_LEGEND_CLASSES]
     line = 20
-    width = 34 + max((int(font.getlength(text)) for _, text in rows), default=0) + 8
+    width = 34 + max((int(font.getlength(text)) for _, text, font in rows), default=0) + 8
     image = Image.new("RGB", (width, max(height, line * len(rows) + 8)), "white")
     draw = ImageDraw.Draw(image)
     colours = palette(len(class_names))
-    for row, (label, text) in enumerate(rows):
+    for row, (label, text, font) in enumerate(rows):
         top = 6 + row * line
         draw.rectangle((8, top, 26, top + 13), fill=tuple(colours[label].tolist()))
         draw.text((34, top - 1), text, fill="black", font=font)

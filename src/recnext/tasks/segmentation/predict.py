@@ -14,6 +14,7 @@ from recnext.engine.devices import choose_device
 from recnext.engine.settings import require
 from recnext.sizes import SMALLEST_IMAGE
 from recnext.tasks.evaluation import NetworkSettings, checked
+from recnext.tasks.prediction import save_png
 
 from .checkpoint import load
 from .draw import class_shares, colour_mask, draw_prediction, overlay
@@ -122,7 +123,7 @@ class Segmenter:
     def save(self, found: np.ndarray, paths: Sequence[Path]) -> dict[str, str]:
         """Writes the class numbers as a palette image."""
         [path] = paths
-        colour_mask(found, len(self.class_names)).save(path)
+        save_png(colour_mask(found, len(self.class_names)), path)
         return {"mask": str(path)}
 
     def entries(self, found: np.ndarray) -> list[dict[str, Any]]:

@@ -1,0 +1,23 @@
+import pytest
+
+from recnext.tasks.lettering import lettered
+
+
+def test_plain_names_stay():
+    text, font = lettered("café 12 %", size=13)
+    assert text == "café 12 %"
+    assert font.getlength(text) > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("日本", "U+65E5U+672C"), ("고양이", "U+ACE0U+C591U+C774"), ("\U0010fffe", "U+10FFFE")]
+)
+def test_what_no_font_has_becomes_its_number(name, number):
+    text, font = lettered(name, size=13)
+    assert text in (name, number)
+    box = bytes(font.getmask("\U0010fffe"))
+    assert not any(bytes(font.getmask(one)) == box for one in text)
+
+
+def test_control_characters_and_line_ends_are_not_drawn():
+    assert lettered("a\x1b[31m\nb", size=13)[0] == "a\\x1b[31m b"
