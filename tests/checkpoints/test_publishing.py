@@ -113,8 +113,23 @@ def test_what_cannot_be_published_is_said(published, tmp_path):
         publish(str(published / "model_fused.safetensors"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecNextError, match="is a file: expected a folder"):
+    with pytest.raises(RecNextError, match="is a file: --output expects a folder"):
         publish(str(published), tmp_path / "file")
+
+
+def test_what_an_older_run_left_is_not_published_with_the_new(run_folder, tmp_path):
+    out = tmp_path / "out"
+    publish(str(run_folder), out)
+    assert (out / "model_ema.safetensors").is_file()
+    publish(str(run_folder / "best.safetensors"), out)
+    assert not (out / "model_ema.safetensors").exists()
+    (out / "README.md").write_text("mine")
+    with pytest.raises(RecNextError, match=r"README\.md exists and was not written by this command"):
+        publish(str(run_folder), out)
+    publish(str(run_folder), out, overwrite=True)
+    (out / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(RecNextError, match=r"holds pytorch_model\.bin, which would be published too"):
+        publish(str(run_folder), out, overwrite=True)
 
 
 class Hub:

@@ -9,18 +9,24 @@ from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from recnext.errors import RecNextError
-from recnext.files import write_atomically
+from recnext.files import MARK, require_outputs, write_atomically
 from recnext.text import read_yaml
 
 from .loading import load
 from .model_card import write_card
 from .saving import describe, save
-from .sources import EMA_RUN_FILES
+from .sources import EMA_RUN_FILES, WEIGHT_SUFFIXES
 
 WEIGHTS = "model.safetensors"  # the name that timm and recnext.load look for
 EMA_WEIGHTS = "model_ema.safetensors"
 FUSED_WEIGHTS = "model_fused.safetensors"
 EMA_FUSED_WEIGHTS = "model_ema_fused.safetensors"
+_FILES = {  # by name, what stands in those of this function
+    **dict.fromkeys((WEIGHTS, EMA_WEIGHTS, FUSED_WEIGHTS, EMA_FUSED_WEIGHTS), '"recnext.model":'),
+    "config.json": '"architecture"',
+    "curves.png": MARK,
+    "README.md": "recnext",
+}
 
 
 def publish(
@@ -30,6 +36,7 @@ def publish(
     name: Optional[str] = None,
     repository: Optional[str] = None,
     license: Optional[str] = None,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Writes everything a hub repository of a network needs.
 
@@ -42,6 +49,7 @@ def publish(
         name: of the network, where the checkpoint does not tell.
         repository: hub id for the card's examples; by default the folder.
         license: of the weights, an identifier such as "apache-2.0".
+        overwrite: replace files that were not published from here.
 
     Returns:
         The files written.
@@ -50,8 +58,10 @@ def publish(
         RecNextError: no such run or checkpoint, or its weights are folded, so that timm could not load them.
         OSError: a file cannot be written.
     """
-    if output.exists() and not output.is_dir():
-        raise RecNextError(f"{output} is a file: expected a folder to write")
+    for file, mark in _FILES.items():
+        published = file == "curves.png" and (output / "README.md").is_file()  # a copy, whoever drew it
+        require_outputs(output, [file], overwrite=overwrite or published, mark=mark)
+    _require_no_other_weights(output)
     model = load(name, checkpoint=source)
     metadata = describe(model)
     if metadata.fused:
@@ -78,7 +88,10 @@ def publish(
         license=license,
     )
     write_atomically(output / "README.md", card.encode("utf-8"))
-    return [*written, output / "README.md"]
+    written.append(output / "README.md")
+    for left in {output / file for file in _FILES} - set(written):
+        left.unlink(missing_ok=True)  # of an older run
+    return written
 
 
 def push(folder: Path, *, repository: str, private: bool = False) -> str:
@@ -112,6 +125,13 @@ def push(folder: Path, *, repository: str, private: bool = False) -> str:
             f"the hub did not take {repository} ({reason}); the files are in {folder}: push again with the same command"
         ) from None
     return str(address)
+
+
+def _require_no_other_weights(folder: Path) -> None:
+    """A push uploads the folder: weights of something else must not go along."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix in WEIGHT_SUFFIXES and path.name not in _FILES:
+            raise RecNextError(f"{folder} holds {path.name}, which would be published too: give a folder of its own")
 
 
 def _write_config(model: nn.Module, output: Path) -> Path:

@@ -17,7 +17,7 @@ EMA_RUN_FILES = ("best_ema.safetensors", "last_ema.safetensors")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # what a hub repository or a copy of one holds
 _HUB_PREFIXES = ("hf-hub:", "hf_hub:")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 
 
 def find_file(checkpoint: str, *, ema: bool = False) -> Path:
@@ -37,7 +37,7 @@ def find_file(checkpoint: str, *, ema: bool = False) -> Path:
         return _in_folder(path, ema=ema)
     if path.exists():
         return path
-    if _HUB_ID.fullmatch(checkpoint) and not checkpoint.startswith(".") and path.suffix not in _WEIGHT_SUFFIXES:
+    if _HUB_ID.fullmatch(checkpoint) and not checkpoint.startswith(".") and path.suffix not in WEIGHT_SUFFIXES:
         return _hub_file(checkpoint)
     raise RecNextError(f"no checkpoint {checkpoint}: no such file or run folder{_neighbours(path)}")
 
@@ -55,7 +55,7 @@ def _in_folder(folder: Path, *, ema: bool) -> Path:
 def _neighbours(path: Path) -> str:
     if not path.parent.is_dir():
         return f" ({path.parent} does not exist)"
-    names = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix in _WEIGHT_SUFFIXES)[:3]
+    names = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix in WEIGHT_SUFFIXES)[:3]
     return f"; {path.parent} has {', '.join(names)}" if names else ""
 
 

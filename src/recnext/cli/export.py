@@ -49,6 +49,7 @@ def run(
     max_loss: float = 0.5,
     threads: Optional[int] = None,
     json: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Exports a network and proves each file against the original before it appears.
 
@@ -80,6 +81,7 @@ def run(
         max_loss: largest loss of top-1 there, in points.
         threads: CPU threads while a file is timed; by default its runtime's choice.
         json: print JSON instead of a table.
+        overwrite: replace files that this command did not write.
     """
     require_at_least(1, batch=batch, images=images, threads=threads)
     chosen = [part.strip() for part in to.split(",") if part.strip()]
@@ -115,6 +117,7 @@ def run(
             dynamic_batch=dynamic,
             dynamic_size=dynamic,
             preprocess=with_preprocess,
+            overwrite=overwrite,
             **choices,
         )
     _show(made, output, json=json)

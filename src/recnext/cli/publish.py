@@ -16,6 +16,7 @@ def run(
     model: Optional[str] = None,
     license: Optional[str] = None,
     private: bool = False,
+    overwrite: bool = False,
 ) -> int:
     """Writes safetensors (raw, averaged, fused), the config.json that timm loads, and a model card.
 
@@ -26,8 +27,9 @@ def run(
         model: timm name of the network, where the checkpoint does not tell.
         license: of the weights, such as apache-2.0, for the card.
         private: a new repository is private.
+        overwrite: replace files that this command did not write.
     """
-    files = publish(source, output, name=model, repository=push, license=license)
+    files = publish(source, output, name=model, repository=push, license=license, overwrite=overwrite)
     screen = Screen()
     for path in files:
         screen.print(str(path))

@@ -150,3 +150,19 @@ def test_a_folder_that_cannot_be_written_is_named(tiny, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="Permission denied: give another folder, --output") as caught:
         export_to(target("torch"), tiny, described(tiny, size=(64, 64)), tmp_path)
     assert caught.value.filename == str(tmp_path)
+
+
+def test_files_without_a_proof_are_not_replaced(tmp_path):
+    from recnext.deploy.export.job import require_place
+
+    place = tmp_path / "x.onnx"
+    require_place(place, overwrite=False)
+    place.write_bytes(b"mine")
+    with pytest.raises(RecNextError, match=r"x\.onnx already exists: give another output, or --overwrite it"):
+        require_place(place, overwrite=False)
+    require_place(place, overwrite=True)
+    (tmp_path / "x.onnx.json").write_text("{}")
+    require_place(place, overwrite=False)
+    (tmp_path / "x.mlpackage").mkdir()
+    with pytest.raises(RecNextError, match="exists and was not exported"):
+        require_place(tmp_path / "x.mlpackage", overwrite=False)

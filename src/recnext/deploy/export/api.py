@@ -11,7 +11,7 @@ from torch import nn
 from recnext.errors import RecNextError
 
 from .accuracy import CALIBRATION, calibration_batches, judge_on
-from .job import export_to
+from .job import export_to, require_place
 from .network import described
 from .report import Exported
 from .request import check_request
@@ -31,6 +31,7 @@ def export(
     max_loss: float = 0.5,
     threads: Optional[int] = None,
     progress: Callable[[str], None] = lambda what: None,
+    overwrite: bool = True,
     **choices: Any,
 ) -> list[Exported]:
     """Exports a network to every target in every precision, and proves each file.
@@ -49,6 +50,7 @@ def export(
         max_loss: largest loss of top-1 there, in points.
         threads: CPU threads while a file is timed; by default its runtime's choice.
         progress: told what is being made.
+        overwrite: replace files of the same names that have no proof, so that they were not exported before.
         **choices: fields of `ExportSpec`, such as `size`, `preprocess` or `opset`, over what the network says.
 
     Returns:
@@ -74,6 +76,8 @@ def export(
             possible = target.possible(asked)
             target.check(possible)
             jobs[target.name, possible.precision] = target, possible
+    for target, possible in jobs.values():
+        require_place(output / f"{possible.stem}{target.suffix}", overwrite=overwrite)
     made: list[Exported] = []
     for target, possible in jobs.values():
         progress(f"{target.name} {possible.precision}")

@@ -13,6 +13,7 @@ from torch import nn
 from recnext.deploy.optimize.network import first_line
 from recnext.deploy.optimize.trial import interleaved
 from recnext.errors import RecNextError
+from recnext.files import require_output, require_regular
 from recnext.text import to_json
 
 from .network import exportable, reference_of
@@ -114,10 +115,21 @@ def beside(folder: Path) -> Iterator[Path]:
             folder.rmdir()
 
 
+def require_place(place: Path, *, overwrite: bool) -> None:
+    """Raises RecNextError where an export would replace a file or folder that has no proof, or a device or pipe."""
+    proved = place.with_name(f"{place.name}.json").is_file() and not place.is_symlink()
+    if place.is_dir() and not place.is_symlink():
+        if not (overwrite or proved):
+            raise RecNextError(f"{place} exists and was not exported: give another --output, or --overwrite it")
+    elif os.path.lexists(place):
+        require_output(place, overwrite=overwrite or proved, mark=None)
+
+
 def _move(made: Path, place: Path) -> None:
     """Puts a file or a folder in place of an older one."""
     if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place)
+    require_regular(place)
     os.replace(made, place)
 
 
