@@ -7,7 +7,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from recnext.errors import RecNextError
-from recnext.nn.fusion import replace_batchnorm
+from recnext.nn.fusion import batchnorms, replace_batchnorm
 from recnext.nn.mixers.conv_norm import ConvNorm
 from recnext.nn.models.blocks import Classifier
 from recnext.nn.models.partial_blocks import RepMixer
@@ -36,6 +36,8 @@ def load_state(model: nn.Module, state: State, *, source: str) -> None:
     if found is not None and own is not None:
         _check(found, own, source)
         _fold_like(model, found)
+    elif batchnorms(model) and not any(key.endswith("running_mean") for key in state):
+        replace_batchnorm(model)
     expected = model.state_dict()
     missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
     unknown = [key for key in state if key not in expected]

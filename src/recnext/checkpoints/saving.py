@@ -88,7 +88,7 @@ def describe(
         model_args=model_args,
         class_names=None if names is None else tuple(names),
         input_size=(int(getattr(model, "in_chans", size[0])), *size[1:]),
-        fused=not any(name.startswith("stem") for name in batchnorms(model)),
+        fused=not any(name.startswith(("stem", "patch_embed")) for name in batchnorms(model)),
         epoch=epoch,
         **{key: config[key] for key in ("mean", "std", "crop_pct", "interpolation") if key in config},
     )

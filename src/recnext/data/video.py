@@ -9,6 +9,7 @@ from typing import Any, Optional
 import numpy as np
 
 from recnext.errors import MissingExtraError, RecNextError
+from recnext.files import MARK
 
 from .images import UnreadableImageError
 
@@ -103,7 +104,9 @@ class VideoWriter:
 
     def __init__(self, path: Path, *, rate: Fraction) -> None:
         self._av = _av()
+        path.unlink(missing_ok=True)  # a link is replaced, not followed
         self._container = self._av.open(str(path), "w")
+        self._container.metadata["comment"] = MARK
         self._stream: Any = None
         self._rate = rate.limit_denominator(65535)
 

@@ -16,7 +16,7 @@ def test_nothing_changes(kernel: str, heads: int, side: int) -> None:
     layer = LinearAttention(16, heads, kernel=kernel).eval()
     x = torch.randn(2, 16, side, side + 1)
     with torch.no_grad():
-        torch.testing.assert_close(MergedHeads(layer)(x), layer(x), rtol=0, atol=1e-7)
+        torch.testing.assert_close(MergedHeads(layer)(x), layer(x), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["test_recnext_a", "test_recnext_l", "test_recnext_m"])

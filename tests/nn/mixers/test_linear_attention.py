@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from recnext import LinearAttention, RecAttn2d, RecNextError
-from recnext.nn.mixers.linear_attention import attend, key_value_first, normalized_attention
+from recnext.nn.mixers.linear_attention import attend, features, key_value_first, normalized_attention
 
 
 def by_definition(layer: LinearAttention, x: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def test_reduced_precision_keeps_range(dtype: torch.dtype) -> None:
     q = k = v = torch.full((1, 1, 8, 4096), 16.0, dtype=dtype)
     plain = (v @ k.mT) / 4096
     assert dtype == torch.bfloat16 or plain.isinf().any()
-    out = attend(q, k, v, "elu", True)
+    out = attend(features(q, "elu"), features(k, "elu"), v, "elu", True)
     assert out.dtype == dtype
     torch.testing.assert_close(out, v)
 

@@ -9,7 +9,6 @@ from checkpoints.files import TINY, network
 from recnext.errors import RecNextError
 from recnext.nn.fusion import fuse
 from recnext.nn.mixers import RecAttn2d, RecConv2d
-from recnext.nn.models.mlla_blocks import BiasedAttention, RecAttn
 from recnext.study.analysis.levels import decompose, decompose_network, radial_power, recursive_mixers
 
 
@@ -57,7 +56,7 @@ def test_levels_of_attention_add_up_to_its_output(mode) -> None:
     assert parts.levels[1].feature.shape == (2, 8, 5, 6)
     torch.testing.assert_close(parts.levels[1].feature, mixer.down(x))
 
-    biased = RecAttn(8, BiasedAttention(8, 2)).double()
+    biased = RecAttn2d(8, 2, bias=True, norm=False).double()
     torch.testing.assert_close(decompose(biased, x).output, biased(x))
 
 

@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 
 from recnext.nn.mixers import LinearAttention
-from recnext.nn.mixers.linear_attention import attend
 
 
 class MergedHeads(nn.Module):
@@ -18,12 +17,9 @@ class MergedHeads(nn.Module):
         self.attention = attention
 
     def forward(self, x: Tensor) -> Tensor:
-        own = self.attention
-        batch, channels, height, width = x.shape
-        q, k = own.qk(x).flatten(2).unflatten(1, (2, own.num_heads, -1)).unbind(1)  # (N, heads, D, n)
-        v = x.flatten(2).unflatten(1, (own.num_heads, -1))  # (N, heads, E, n)
-        mixed = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), own.kernel, own.kv_first)
-        return mixed.reshape(batch, channels, height, width) + own.pe(x)
+        q, k, v = self.attention.qkv(x)
+        mixed = self.attention.mix(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
+        return mixed.reshape(x.shape) + self.attention.pe(x)
 
 
 def merge_heads(network: nn.Module) -> nn.Module:

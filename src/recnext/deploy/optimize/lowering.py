@@ -4,7 +4,6 @@ from torch import nn
 
 from .channel_order import order_channels
 from .expanding import ExpandingDepthwise
-from .merged_features import merge_features
 from .parted import keep_parted
 
 
@@ -27,5 +26,5 @@ def _lowered(model: nn.Module) -> nn.Module:
             assert isinstance(child, nn.Conv2d)
             setattr(model, name, ExpandingDepthwise(child))
         else:
-            setattr(model, name, keep_parted(merge_features(_lowered(child))))
+            setattr(model, name, keep_parted(_lowered(child)))
     return model

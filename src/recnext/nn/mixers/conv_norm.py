@@ -6,9 +6,13 @@ import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
+from recnext.errors import RecNextError
+
 
 def norm_scale_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """The affine map ``x * scale + shift`` that a BatchNorm is in eval mode, in float64.
+
+    Frozen norms without an `eps`, as DETR's, have 1e-5.
 
     Returns:
         Two tensors of shape (C,), float64.
@@ -16,7 +20,7 @@ def norm_scale_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
     norm = cast(nn.BatchNorm2d, norm)
     assert norm.running_var is not None
     assert norm.running_mean is not None
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    scale = (norm.running_var.double() + getattr(norm, "eps", 1e-5)).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.double()
     shift = -norm.running_mean.double() * scale
@@ -64,10 +68,8 @@ class ConvNorm(nn.Sequential):
     @torch.no_grad()
     def fuse(self) -> nn.Conv2d:
         """One Conv2d equal to convolution and norm in eval mode, up to rounding."""
-        conv, norm = cast(nn.Conv2d, self.conv), cast(nn.BatchNorm2d, self.norm)
-        fused = with_bias(conv)
-        scale, shift = norm_scale_shift(norm)
-        scale_outputs(fused, scale, shift)
+        fused = with_bias(cast(nn.Conv2d, self.conv))
+        scale_outputs(fused, *norm_scale_shift(cast(nn.Module, self.norm)))
         return fused
 
 
@@ -89,19 +91,34 @@ class NormLinear(nn.Sequential):
     @torch.no_grad()
     def fuse(self) -> nn.Linear:
         """One Linear equal to norm and linear layer in eval mode, up to rounding."""
-        norm, linear = cast(nn.BatchNorm1d, self.norm), cast(nn.Linear, self.linear)
+        linear = cast(nn.Linear, foldable(cast(nn.Module, self.linear), nn.Linear))
         fused = nn.Linear(
             linear.in_features, linear.out_features, device=linear.weight.device, dtype=linear.weight.dtype
         )
-        scale, shift = norm_scale_shift(norm)
+        scale, shift = norm_scale_shift(cast(nn.Module, self.norm))
         weight = linear.weight.double()
         fused.weight.copy_(weight * scale)
         fused.bias.copy_(linear.bias.double() + weight @ shift)
         return fused.train(linear.training)
 
 
+def foldable(layer: nn.Module, kind: type[nn.Module]) -> nn.Module:
+    """The layer, if a norm can be folded into it.
+
+    Raises:
+        RecNextError: something else stands in its place.
+    """
+    if not isinstance(layer, kind):
+        raise RecNextError(
+            f"fuse: {type(layer).__name__} stands in place of {kind.__name__}: "
+            "merge adapters into their layers first (PEFT: merge_and_unload())"
+        )
+    return layer
+
+
 def with_bias(conv: nn.Conv2d) -> nn.Conv2d:
     """A copy of a convolution that has a bias (zero if there was none)."""
+    foldable(conv, nn.Conv2d)
     copy = nn.Conv2d(
         conv.in_channels,
         conv.out_channels,
@@ -128,6 +145,7 @@ def with_bias(conv: nn.Conv2d) -> nn.Conv2d:
 @torch.no_grad()
 def scale_outputs(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> None:
     """Makes ``conv(x)`` give ``conv(x) * scale + shift``, in place; the convolution has a bias."""
+    foldable(conv, nn.Conv2d)
     assert conv.bias is not None
     conv.weight.copy_(conv.weight.double() * scale[:, None, None, None])
     conv.bias.copy_(conv.bias.double() * scale + shift)
@@ -136,6 +154,7 @@ def scale_outputs(conv: nn.Conv2d, scale: Tensor, shift: Tensor) -> None:
 @torch.no_grad()
 def shift_inputs(conv: nn.Conv2d, shift: Tensor) -> None:
     """Makes ``conv(x)`` give ``conv(x + shift)``, in place, for a 1x1 ungrouped convolution with a bias."""
+    foldable(conv, nn.Conv2d)
     assert conv.bias is not None
     assert conv.kernel_size == (1, 1)
     assert conv.groups == 1
@@ -145,5 +164,6 @@ def shift_inputs(conv: nn.Conv2d, shift: Tensor) -> None:
 @torch.no_grad()
 def scale_inputs(conv: nn.Conv2d, scale: Tensor) -> None:
     """Makes ``conv(x)`` give ``conv(x * scale)``, in place, for an ungrouped convolution."""
+    foldable(conv, nn.Conv2d)
     assert conv.groups == 1
     conv.weight.copy_(conv.weight.double() * scale[None, :, None, None])

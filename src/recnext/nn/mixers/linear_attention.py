@@ -1,13 +1,14 @@
 """Linear attention on maps: channel-first, in the cheaper of the two orders of multiplication."""
 
-from typing import Any, Optional
+from typing import Any, Optional, Tuple  # noqa: UP035 (TorchScript reads Tuple)
 
 import torch
 import torch.nn.functional as F
+from timm.models import register_notrace_function
 from torch import Tensor, nn
 
 from recnext.errors import RecNextError
-from recnext.nn.ops.autocast import autocast_dtype
+from recnext.nn.ops.autocast import autocast_dtype, disabled
 
 from .conv_norm import ConvNorm
 
@@ -37,43 +38,9 @@ def normalized_attention(q: Tensor, k: Tensor, v: Tensor, kv_first: Optional[boo
         kv_first = key_value_first(n, q.shape[-2], v.shape[-2])
     if kv_first:
         state = v @ k.transpose(-1, -2) / n  # (N, heads, E, D)
-        return (state @ q) / (k.mean(dim=-1, keepdim=True).transpose(-1, -2) @ q + eps)
+        return (state @ q) / (k.sum(dim=-1, keepdim=True).transpose(-1, -2) / n @ q + eps)
     weights = k.transpose(-1, -2) @ q / n  # (N, heads, n keys, n queries)
     return (v @ weights) / (weights.sum(dim=-2, keepdim=True) + eps)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, kernel: str, kv_first: bool) -> Tensor:
-    """Attention of (N, heads, D, n) queries and keys on (N, heads, E, n) values.
-
-    float16 and bfloat16 are computed in float32, so that sums over n keep their range.
-
-    Args:
-        q: queries before the feature map.
-        k: keys before the feature map.
-        v: values.
-        kernel: "elu" (elu + 1), "softplus" (beta 3.5), "relu", or "softmax" for ordinary attention.
-        kv_first: the order taken where n is not known, as in an export with dynamic sizes.
-
-    Returns:
-        (N, heads, E, n) in the dtype of v.
-    """
-    order: Optional[bool] = None
-    if not torch.jit.is_scripting():
-        if torch.compiler.is_exporting() and not isinstance(q.shape[-1], int):
-            order = kv_first
-        if autocast_dtype(q) is not None:
-            with torch.autocast(q.device.type, enabled=False):
-                return _attend(q.float(), k.float(), v.float(), kernel, order).to(v.dtype)
-    if q.dtype == torch.float16 or q.dtype == torch.bfloat16:
-        return _attend(q.float(), k.float(), v.float(), kernel, order).to(v.dtype)
-    return _attend(q, k, v, kernel, order)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, kernel: str, order: Optional[bool]) -> Tensor:
-    if kernel == "softmax":
-        mixed = F.scaled_dot_product_attention(q.transpose(-1, -2), k.transpose(-1, -2), v.transpose(-1, -2))
-        return mixed.transpose(-1, -2)
-    return normalized_attention(feature_map(q, kernel), feature_map(k, kernel), v, order)
 
 
 def feature_map(x: Tensor, kernel: str) -> Tensor:
@@ -85,8 +52,54 @@ def feature_map(x: Tensor, kernel: str) -> Tensor:
     return F.relu(x)
 
 
-# One node for torch.fx: the order of multiplication depends on the size.
+@register_notrace_function
+def features(qk: Tensor, kernel: str) -> Tensor:
+    """The feature map of queries and keys together; none for "softmax".
+
+    float16 and bfloat16 become float32, so that sums over positions keep their range.
+    """
+    if qk.dtype == torch.float16 or qk.dtype == torch.bfloat16:
+        qk = qk.float()
+    return qk if kernel == "softmax" else feature_map(qk, kernel)
+
+
+@register_notrace_function
+def attend(q: Tensor, k: Tensor, v: Tensor, kernel: str, kv_first: bool) -> Tensor:
+    """Attention of queries and keys, as `features` gives them, on values.
+
+    Args:
+        q: (N, heads, D, n), queries.
+        k: (N, heads, D, n), keys.
+        v: (N, heads, E, n), values of any dtype.
+        kernel: that of `features`.
+        kv_first: the order taken where n is not known, as in an export with dynamic sizes.
+
+    Returns:
+        (N, heads, E, n) in the dtype of v, computed in that of q.
+    """
+    order: Optional[bool] = None
+    if not torch.jit.is_scripting():
+        if torch.compiler.is_exporting() and not isinstance(q.shape[-1], int):
+            order = kv_first
+        if autocast_dtype(q) is not None:
+            with disabled(q.device):
+                return _attend(q, k, v, kernel, order)
+    return _attend(q, k, v, kernel, order)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, kernel: str, order: Optional[bool]) -> Tensor:
+    values = v if v.dtype == q.dtype else v.to(q.dtype)
+    if kernel == "softmax":
+        mixed = F.scaled_dot_product_attention(q.transpose(-1, -2), k.transpose(-1, -2), values.transpose(-1, -2))
+        mixed = mixed.transpose(-1, -2)
+    else:
+        mixed = normalized_attention(q, k, values, order)
+    return mixed if v.dtype == q.dtype else mixed.to(v.dtype)
+
+
+# One node each for plain torch.fx too: dtypes and the order of multiplication are not known to it.
 torch.fx.wrap("attend")
+torch.fx.wrap("features")
 
 
 class LinearAttention(nn.Module):
@@ -103,6 +116,7 @@ class LinearAttention(nn.Module):
         kernel: feature map, one of "elu", "softplus", "relu", or "softmax" for ordinary attention.
         bias: gives the convolutions a bias, as in the L series.
         kv_first: order taken where the size is unknown (exports with dynamic sizes); otherwise the cheaper one.
+        norm: a BatchNorm behind each convolution.
         device: where the weights live.
         dtype: of the weights.
 
@@ -122,6 +136,7 @@ class LinearAttention(nn.Module):
         kernel: str = "elu",
         bias: bool = False,
         kv_first: bool = True,
+        norm: bool = True,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
@@ -138,15 +153,27 @@ class LinearAttention(nn.Module):
         self.kernel = kernel
         self.kv_first = kv_first
         options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
-        self.qk = ConvNorm(in_channels, 2 * qk_channels, 1, groups=1 if half_width else 2, **options)
-        self.pe = ConvNorm(in_channels, in_channels, 3, padding=1, groups=in_channels, **options)
+        conv: Any = ConvNorm if norm else nn.Conv2d
+        self.qk = conv(in_channels, 2 * qk_channels, 1, groups=1 if half_width else 2, **options)
+        self.pe = conv(in_channels, in_channels, 3, padding=1, groups=in_channels, **options)
+
+    def split(self, qk: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: UP006
+        """Queries and keys (N, heads, D, n) of the map that `qk` gives; heads are contiguous groups of channels."""
+        q, k = qk.flatten(2).unflatten(1, (2 * self.num_heads, -1)).chunk(2, 1)
+        return q, k
+
+    def qkv(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor]:  # noqa: UP006
+        """Features of queries and keys, (N, heads, D, n), and values, (N, heads, E, n), of a map (N, C, H, W)."""
+        q, k = self.split(features(self.qk(x), self.kernel))
+        return q, k, x.flatten(2).unflatten(1, (self.num_heads, -1))
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What the queries see of the values, (..., E, n)."""
+        return attend(q, k, v, self.kernel, self.kv_first)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        q, k = self.qk(x).flatten(2).unflatten(1, (2, self.num_heads, -1)).unbind(1)  # (N, heads, D, n)
-        v = x.flatten(2).unflatten(1, (self.num_heads, -1))  # (N, heads, E, n)
-        mixed = attend(q, k, v, self.kernel, self.kv_first)
-        return mixed.reshape(batch, channels, height, width) + self.pe(x)
+        q, k, v = self.qkv(x)
+        return self.mix(q, k, v).reshape(x.shape) + self.pe(x)
 
     def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}, kernel={self.kernel}"

@@ -1,6 +1,6 @@
 """RecAttn2d: RecConv's recursion with linear attention on the coarse level."""
 
-from typing import Any
+from typing import Any, Optional
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .conv_norm import ConvNorm
 from .linear_attention import LinearAttention
 from .recconv import MODES
-from .recursion import check_choice, check_kernel
+from .recursion import check_choice, check_kernel, depthwise
 
 
 class RecAttn2d(nn.Module):
@@ -25,6 +25,8 @@ class RecAttn2d(nn.Module):
         kernel: feature map of the attention (see LinearAttention).
         bias: gives the convolutions a bias, as in the L series.
         kv_first: see LinearAttention.
+        norm: a BatchNorm behind each convolution.
+        attention: what attends on the coarse map, in place of LinearAttention and its options.
         device: where the weights live.
         dtype: of the weights.
 
@@ -45,6 +47,8 @@ class RecAttn2d(nn.Module):
         kernel: str = "elu",
         bias: bool = False,
         kv_first: bool = True,
+        norm: bool = True,
+        attention: Optional[nn.Module] = None,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
@@ -53,12 +57,14 @@ class RecAttn2d(nn.Module):
         check_choice("RecAttn2d", option="mode", value=mode, choices=MODES)
         self.mode = mode
         options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
-        depthwise: dict[str, Any] = {"padding": kernel_size // 2, "groups": in_channels, **options}
+        conv: Any = ConvNorm if norm else nn.Conv2d
+        if attention is None:
+            attention = LinearAttention(in_channels, num_heads, kernel=kernel, kv_first=kv_first, norm=norm, **options)
         self.down = nn.Sequential(
-            ConvNorm(in_channels, in_channels, kernel_size, stride=2, **depthwise),
-            LinearAttention(in_channels, num_heads, kernel=kernel, kv_first=kv_first, **options),
+            depthwise(in_channels, kernel_size, stride=2, conv=conv, **options),
+            attention,
         )
-        self.conv = ConvNorm(in_channels, in_channels, kernel_size, **depthwise)
+        self.conv = depthwise(in_channels, kernel_size, conv=conv, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x + F.interpolate(self.down(x), size=x.shape[-2:], mode=self.mode))

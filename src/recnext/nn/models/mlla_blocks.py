@@ -6,12 +6,13 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from timm.layers import DropPath, Mlp
+from timm.models import register_notrace_function
 from torch import Tensor
 
-from recnext.nn.mixers import RecConv2d
-from recnext.nn.mixers.linear_attention import attend
+from recnext.nn.mixers import ConvNorm, RecAttn2d, RecConv2d
+from recnext.nn.mixers.linear_attention import features
 from recnext.nn.mixers.variants import TransposedRecConv2d
-from recnext.nn.ops.autocast import autocast_dtype
+from recnext.nn.ops.autocast import autocast_dtype, disabled
 
 
 def rotations(height: int, width: int, dim: int, like: Tensor) -> Tensor:
@@ -47,44 +48,43 @@ def rotate(x: Tensor, turn: Tensor) -> Tensor:
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], 2).flatten(1, 2)
 
 
+@register_notrace_function
 def rotary_attend(q: Tensor, k: Tensor, v: Tensor, turns: Tensor, num_heads: int) -> Tensor:
-    """Linear attention (elu + 1) with rotated features in the numerator, in float32 or above.
+    """Linear attention with rotated features in the numerator, in the dtype of the features.
 
     Args:
-        q: queries (N, C, H, W) before the feature map; heads are contiguous groups of channels.
-        k: keys, likewise.
-        v: values, likewise.
+        q: features of the queries (N, C, H, W); heads are contiguous groups of channels.
+        k: those of the keys, likewise.
+        v: values, likewise, of any dtype.
         turns: stored rotations (rows, columns, C / 2, 2) of any extent.
         num_heads: heads.
 
     Returns:
         (N, C, H, W) in the dtype of v.
     """
-    if torch.jit.is_scripting():
-        return _rotary_attend(q, k, v, turns, num_heads)
-    if autocast_dtype(v) is not None:
-        with torch.autocast(v.device.type, enabled=False):
-            return _rotary_attend(q, k, v, turns, num_heads)
+    if not torch.jit.is_scripting():  # noqa: SIM102 (TorchScript compiles both sides of an "and")
+        if autocast_dtype(v) is not None:
+            with disabled(v.device):
+                return _rotary_attend(q, k, v, turns, num_heads)
     return _rotary_attend(q, k, v, turns, num_heads)
 
 
 def _rotary_attend(q: Tensor, k: Tensor, v: Tensor, turns: Tensor, num_heads: int, eps: float = 1e-6) -> Tensor:
-    dtype = torch.promote_types(v.dtype, torch.float32)
-    q, k = F.elu(q.to(dtype)) + 1, F.elu(k.to(dtype)) + 1
-    turn = rotations_for(turns, v.shape[2], v.shape[3]).to(dtype)
+    turn = rotations_for(turns, v.shape[2], v.shape[3]).to(q.dtype)
     q_turned = rotate(q, turn).flatten(2).unflatten(1, (num_heads, -1))  # (N, heads, d, n)
     k_turned = rotate(k, turn).flatten(2).unflatten(1, (num_heads, -1))
     q = q.flatten(2).unflatten(1, (num_heads, -1))
     k = k.flatten(2).unflatten(1, (num_heads, -1))
-    values = v.to(dtype).flatten(2).unflatten(1, (num_heads, -1))
-    state = values @ k_turned.transpose(-2, -1) / q.shape[-1]  # (N, heads, d, d): linear in the positions
-    mixed = (state @ q_turned) / (k.mean(-1, keepdim=True).transpose(-2, -1) @ q + eps)
+    values = v.to(q.dtype).flatten(2).unflatten(1, (num_heads, -1))
+    n = q.shape[-1]
+    state = values @ k_turned.transpose(-2, -1) / n  # (N, heads, d, d): linear in the positions
+    mixed = (state @ q_turned) / (k.sum(-1, keepdim=True).transpose(-2, -1) / n @ q + eps)
     return mixed.reshape(v.shape).to(v.dtype)
 
 
-# One node each for torch.fx: which rotations serve, and the order of multiplication, depend on the size.
+# One node each for plain torch.fx too: which rotations serve depends on the size, the arithmetic on the dtype.
 torch.fx.wrap("rotary_attend")
-torch.fx.wrap("attend")
+torch.fx.wrap("features")
 
 
 class Rotary(nn.Module):
@@ -98,26 +98,8 @@ class Rotary(nn.Module):
         self.register_buffer("rotations", rotations(*resolution, dim, like).to(like.dtype))
 
 
-class BiasedAttention(nn.Module):
-    """Linear attention, kernel elu + 1, values the input itself, from biased convolutions without norms.
-
-    Shape: (N, C, H, W) to (N, C, H, W).
-    """
-
-    def __init__(self, dim: int, num_heads: int, *, device: Any = None, dtype: Any = None) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qk = nn.Conv2d(dim, 2 * dim, 1, groups=2, device=device, dtype=dtype)
-        self.pe = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, device=device, dtype=dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k = self.qk(x).flatten(2).unflatten(1, (2, self.num_heads, -1)).unbind(1)  # (N, heads, d, n)
-        v = x.flatten(2).unflatten(1, (self.num_heads, -1))
-        return attend(q, k, v, "elu", True).reshape(x.shape) + self.pe(x)
-
-
 class RotaryAttention(nn.Module):
-    """BiasedAttention whose numerator sees rotated queries and keys; the normaliser sees plain ones.
+    """Linear attention (elu + 1) whose numerator sees rotated queries and keys; the normaliser sees plain ones.
 
     Shape: (N, C, H, W) to (N, C, H, W).
     """
@@ -132,55 +114,8 @@ class RotaryAttention(nn.Module):
         self.rope = Rotary(dim, resolution, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k = self.qk(x).chunk(2, 1)
+        q, k = features(self.qk(x), "elu").chunk(2, 1)
         return rotary_attend(q, k, x, self.rope.rotations, self.num_heads) + self.lepe(x)
-
-
-class RecAttn(nn.Module):
-    """Recursive attention with biased convolutions: conv(x + nearest(attention(down(x)))).
-
-    Shape: (N, C, H, W) to (N, C, H, W).
-    """
-
-    def __init__(self, dim: int, attention: nn.Module, *, device: Any = None, dtype: Any = None) -> None:
-        super().__init__()
-        depthwise: dict[str, Any] = {"padding": 2, "groups": dim, "device": device, "dtype": dtype}
-        self.down = nn.Sequential(nn.Conv2d(dim, dim, 5, stride=2, **depthwise), attention)
-        self.conv = nn.Conv2d(dim, dim, 5, **depthwise)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x + F.interpolate(self.down(x), size=x.shape[-2:], mode="nearest"))
-
-
-class ConvNorm(nn.Module):
-    """Convolution, batch norm and optionally ReLU."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        act: bool = False,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            kernel_size // 2,
-            bias=False,
-            device=device,
-            dtype=dtype,
-        )
-        self.norm = nn.BatchNorm2d(out_channels, device=device, dtype=dtype)
-        self.act = nn.ReLU() if act else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(x)))
 
 
 class PatchEmbed(nn.Module):
@@ -190,13 +125,16 @@ class PatchEmbed(nn.Module):
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         half = dim // 2
-        self.conv1 = ConvNorm(in_chans, half, 3, 2, act=True, **dd)
-        self.conv2 = nn.Sequential(ConvNorm(half, half, 3, act=True, **dd), ConvNorm(half, half, 3, **dd))
-        self.conv3 = nn.Sequential(ConvNorm(half, 4 * dim, 3, 2, act=True, **dd), ConvNorm(4 * dim, dim, 1, **dd))
+        self.conv1 = ConvNorm(in_chans, half, 3, stride=2, padding=1, **dd)
+        self.conv2 = nn.Sequential(ConvNorm(half, half, 3, padding=1, **dd), ConvNorm(half, half, 3, padding=1, **dd))
+        self.conv3 = nn.Sequential(
+            ConvNorm(half, 4 * dim, 3, stride=2, padding=1, **dd), ConvNorm(4 * dim, dim, 1, **dd)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv1(x)
-        return self.conv3(x + self.conv2(x))
+        x = F.relu(self.conv1(x))
+        x = x + self.conv2[1](F.relu(self.conv2[0](x)))
+        return self.conv3[1](F.relu(self.conv3[0](x)))
 
 
 AGGREGATIONS = ("recconv_nearest", "recconv_transposed", "recattn", "recattn_rope")
@@ -210,9 +148,8 @@ def make_mixer(
         return RecConv2d(dim, 5, level=level, mode="nearest", **dd)
     if aggregation == "recconv_transposed":
         return TransposedRecConv2d(dim, 5, level=level, **dd)
-    if aggregation == "recattn":
-        return RecAttn(dim, BiasedAttention(dim, num_heads, **dd), **dd)
-    return RecAttn(dim, RotaryAttention(dim, num_heads, halved(resolution), **dd), **dd)
+    rotary = RotaryAttention(dim, num_heads, halved(resolution), **dd) if aggregation == "recattn_rope" else None
+    return RecAttn2d(dim, num_heads, bias=True, norm=False, attention=rotary, **dd)
 
 
 def halved(resolution: tuple[int, int]) -> tuple[int, int]:

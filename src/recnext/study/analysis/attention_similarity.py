@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Union
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +9,11 @@ from torch import Tensor, nn
 
 from recnext.errors import RecNextError
 from recnext.nn.mixers.linear_attention import LinearAttention, feature_map
-from recnext.nn.models.mlla_blocks import BiasedAttention
 
 LINEAR_KERNELS = ("elu", "softplus", "relu")
 """elu + 1, softplus with beta 3.5, relu: those that the ablation of recnext_t_share_channel tries beside softmax."""
 
 _EPS = 1e-6  # added to the sum of a row, as the networks do
-
-Attention = Union[LinearAttention, BiasedAttention]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +81,7 @@ def attention_profile(
     Raises:
         RecNextError: the network has no such layer, or there are no images.
     """
-    layers: dict[str, Any] = {
-        name: part for name, part in model.named_modules() if isinstance(part, (LinearAttention, BiasedAttention))
-    }
+    layers = {name: part for name, part in model.named_modules() if isinstance(part, LinearAttention)}
     if not layers:
         raise RecNextError(
             f"{type(model).__name__} has no linear attention layer: take a network of the A or L series, "
@@ -98,8 +92,7 @@ def attention_profile(
 
     def watch(name: str) -> Callable[..., None]:
         def hook(qk: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            heads = layers[name].num_heads
-            q, k = output.flatten(2).unflatten(1, (2, heads, -1)).unbind(1)
+            q, k = layers[name].split(output)
             positions[name] = q.shape[-1]
             _add(sums[name], q, k)
 

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from recnext.errors import RecNextError
 from recnext.nn.mixers import RecAttn2d, RecConv2d
-from recnext.nn.models.mlla_blocks import RecAttn
 
-Recursive = Union[RecConv2d, RecAttn2d, RecAttn]
+Recursive = Union[RecConv2d, RecAttn2d]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ def _centred(x: Tensor) -> Tensor:
 
 def recursive_mixers(model: nn.Module) -> dict[str, Recursive]:
     """The mixers of a network that `decompose` takes apart, by the names of their modules, in order."""
-    return {name: part for name, part in model.named_modules() if isinstance(part, (RecConv2d, RecAttn2d, RecAttn))}
+    return {name: part for name, part in model.named_modules() if isinstance(part, (RecConv2d, RecAttn2d))}
 
 
 @torch.no_grad()
@@ -86,8 +85,7 @@ def decompose(mixer: Recursive, x: Tensor) -> Decomposition:
     if isinstance(mixer, RecConv2d):
         return _decompose_recconv(mixer, x)
     attended = mixer.down(x)
-    mode = getattr(mixer, "mode", "nearest")
-    resized = F.interpolate(attended, size=x.shape[-2:], mode=mode)
+    resized = F.interpolate(attended, size=x.shape[-2:], mode=mixer.mode)
     constant = mixer.conv(torch.zeros_like(x[:1]))
     return Decomposition(
         levels=[

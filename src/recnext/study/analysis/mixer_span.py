@@ -6,7 +6,6 @@ from typing import Any, Optional
 from torch import nn
 
 from recnext.nn.mixers import LinearAttention, RecAttn2d
-from recnext.nn.models.mlla_blocks import RecAttn
 
 from .receptive_field import nominal_receptive_field
 
@@ -64,7 +63,7 @@ def _widest(stage: nn.Module, stride: int) -> Optional[Span]:
     while pending:
         module = pending.pop()
         level = getattr(module, "level", None)
-        if isinstance(module, (RecAttn2d, RecAttn, LinearAttention)) or "Attention" in type(module).__name__:
+        if isinstance(module, (RecAttn2d, LinearAttention)) or "Attention" in type(module).__name__:
             window = getattr(module, "window_size", None)
             return Span(stride=stride, kernel=max(window) if isinstance(window, tuple) else window)
         if isinstance(level, int):  # RecConv and its variants

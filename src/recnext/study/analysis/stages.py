@@ -12,7 +12,6 @@ from recnext.checkpoints.published import published
 from recnext.errors import RecNextError
 from recnext.nn.fusion import fuse
 from recnext.nn.mixers import LinearAttention, RecAttn2d
-from recnext.nn.models.mlla_blocks import RecAttn
 
 from .cost import count_parameters
 from .receptive_field import nominal_receptive_field
@@ -116,7 +115,7 @@ class _Field:
 
     def through(self, module: nn.Module) -> None:
         level = getattr(module, "level", None)
-        if isinstance(module, (RecAttn2d, LinearAttention, RecAttn)):
+        if isinstance(module, (RecAttn2d, LinearAttention)):
             self.size = None
         elif isinstance(level, int):  # RecConv and its variants
             kernel = max(part.kernel_size[0] for part in module.modules() if isinstance(part, nn.Conv2d))
