@@ -81,6 +81,10 @@ def test_links_are_followed_and_circles_left_out(tmp_path, caplog):
     assert found == ["a/0.png", "a/gone.png", "b/x/1.png"]
     assert under(tmp_path / "data", survey.links) == ["b", "a/again"]
     assert under(tmp_path / "data", survey.loops) == ["a/again"]
+    os.symlink(tmp_path / "data", tmp_path / "data" / "once_more")  # 2 to the power of 40 paths, were they walked
+    assert under(tmp_path / "data", find_images([str(tmp_path / "data" / "**" / "*.png")])) == found
+    assert under(tmp_path / "data", find_images([str(tmp_path / "data" / "**" / "x" / "?.png")])) == ["b/x/1.png"]
+    os.remove(tmp_path / "data" / "once_more")
     with caplog.at_level(logging.WARNING, "recnext"):
         assert len(list(find_images([str(tmp_path / "data")]))) == 3
     assert "1 links left out that lead back to a folder above" in caplog.text

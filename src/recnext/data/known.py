@@ -90,7 +90,7 @@ def open_inaturalist(root: Path, *, year: int, split: str) -> ImageFiles:
         named = {int(entry["id"]): str(entry["name"]) for entry in categories or ()}
         files = {int(entry["id"]): str(entry["file_name"]) for entry in listing["images"]}
         pairs = [(files[int(entry["image_id"])], int(entry["category_id"])) for entry in listing["annotations"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RecNextError(
             f"{root / f'{split}{year}.json'} is not the competition's annotation file (no or odd {error})"
         ) from None

@@ -7,7 +7,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
+from typing import Optional
 
 from recnext.errors import RecNextError
 
@@ -65,7 +68,11 @@ class Survey:
 
 
 def walk(
-    folder: str, survey: Survey, *, suffixes: Collection[str] = IMAGE_SUFFIXES, _above: tuple[tuple[int, int], ...] = ()
+    folder: str,
+    survey: Survey,
+    *,
+    suffixes: Optional[Collection[str]] = IMAGE_SUFFIXES,
+    _above: tuple[tuple[int, int], ...] = (),
 ) -> Iterator[str]:
     """The images in a folder and below, in the order of names, a folder's own before those below.
 
@@ -74,7 +81,7 @@ def walk(
     Args:
         folder: to walk through.
         survey: counts what is left out.
-        suffixes: endings of names, in lower case.
+        suffixes: endings of names, in lower case; None takes any file.
 
     Raises:
         OSError: a folder cannot be read.
@@ -96,7 +103,7 @@ def walk(
             folders.append(entry.path)
             if entry.is_symlink():
                 survey.links.append(entry.path)
-        elif suffix in suffixes and (entry.is_symlink() or entry.is_file()):
+        elif (suffixes is None or suffix in suffixes) and (entry.is_symlink() or entry.is_file()):
             yield entry.path
         else:
             survey.others[suffix] += 1
@@ -160,11 +167,28 @@ def _all_images(inputs: Sequence[str], survey: Survey) -> Iterator[str]:
         elif os.path.isdir(name):
             yield from walk(name, survey)
         elif glob.has_magic(name) and not os.path.exists(name):
-            given = Path(name).parts
-            for match in sorted(glob.iglob(name, recursive=True)):
-                if os.path.isfile(match) and not any(
-                    is_ignored(part) for part in Path(match).parts if part not in given
-                ):
-                    yield match
+            yield from _matches(name)
         else:
             yield name
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """The files of a pattern in the order of names; ``**`` walks as `walk` does, which ends where links go round."""
+    wanted = Path(pattern).parts
+    base = list(takewhile(lambda part: not glob.has_magic(part), wanted))
+    if "**" in wanted:
+        below = walk(str(Path(*base)), Survey(), suffixes=None) if Path(*base).is_dir() else ()
+        yield from sorted(path for path in below if _fits(Path(path).parts[len(base) :], wanted[len(base) :]))
+        return
+    for match in sorted(glob.iglob(pattern)):
+        if os.path.isfile(match) and not any(is_ignored(part) for part in Path(match).parts if part not in wanted):
+            yield match
+
+
+def _fits(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether the parts of a path are those of a pattern."""
+    if not wanted or not parts:
+        return not parts and all(part == "**" for part in wanted)
+    if wanted[0] == "**":
+        return any(_fits(parts[count:], wanted[1:]) for count in range(len(parts) + 1))
+    return fnmatchcase(parts[0], wanted[0]) and _fits(parts[1:], wanted[1:])
