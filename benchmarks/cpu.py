@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
+from plain_form import plain_fusion
 from recnext import optimize
 from recnext.deploy.optimize import RUNTIMES
 from recnext.deploy.optimize.export import OPSET, quiet
 from recnext.deploy.optimize.steady import Steady
 from recnext.deploy.optimize.trial import WARM, Timing, timed_turns, timing
 from recnext.study.speed.machine import describe_machine, one_line
-from recnext.study.speed.plain import plain_fusion
 from recnext.study.speed.protocol import network
 
 RESULTS = Path(__file__).parent / "results"

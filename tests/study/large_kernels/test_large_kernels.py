@@ -22,8 +22,9 @@ import recnext
 from recnext import RecConv2d, convert_large_kernels
 from recnext.errors import RecNextError
 from recnext.study.analysis.cost import count_macs, count_parameters
+from recnext.study.analysis.receptive_field import reach
 from recnext.study.large_kernels.forms import BandRecConv2d, recconv_like
-from recnext.study.large_kernels.least_squares import impulses, reach
+from recnext.study.large_kernels.least_squares import impulses
 
 SMALL = {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32), "num_classes": 5}
 # family: (a small network of it, convolutions replaced, large ones left alone)

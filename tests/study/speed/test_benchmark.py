@@ -1,5 +1,8 @@
 """What is measured: the plain form, peers, batches, fronts, memory."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -7,9 +10,10 @@ from torch import nn
 
 from recnext.study.speed.machine import describe_machine, one_line
 from recnext.study.speed.peers import OURS, PEERS, accuracy_of
-from recnext.study.speed.plain import plain_fusion
 from recnext.study.speed.protocol import QUICK, best_batch, largest_batch
 from recnext.study.speed.resolution import costs, mixers, peak_memory
+
+plain_fusion = runpy.run_path(str(Path(__file__).parents[3] / "benchmarks" / "plain_form.py"))["plain_fusion"]
 
 
 # Fused parameters as published (the paper's code counts them so).

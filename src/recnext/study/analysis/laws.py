@@ -7,7 +7,6 @@ of one k x k depthwise convolution; a plain depthwise convolution of that recept
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import partial
 from statistics import median
 from typing import Any
@@ -27,19 +26,6 @@ from .receptive_field import (
     support,
     weight_within,
 )
-
-
-def recconv_parameters(kernel_size: int, *, level: int, channels: int) -> int:
-    """(level + 2)·k²·c, without biases; at level 0 that counts a `down` nothing uses."""
-    return (level + 2) * kernel_size**2 * channels
-
-
-def macs_ratio(level: int) -> Fraction:
-    """MACs of RecConv over those of its finest convolution, exact for sides that are multiples of 2**level.
-
-    Level i has two convolutions on 4^-i of the pixels: 1 + 2 (1/4 + ... + 1/4^l) = 1 + 2/3 (1 - 4^-l) < 5/3.
-    """
-    return 1 + Fraction(2, 3) * (1 - Fraction(1, 4**level))
 
 
 @dataclass(frozen=True, kw_only=True)

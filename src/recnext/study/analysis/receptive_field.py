@@ -27,10 +27,17 @@ def exact_receptive_field(kernel_size: int, *, level: int, mode: str = "bilinear
         level: number of halvings.
         mode: "bilinear" (align_corners False), where a pixel reads both its neighbours, or "nearest".
     """
-    return max(_extent(kernel_size // 2, position, level, mode) for position in range(2**level))
+    intervals = (_interval(kernel_size // 2, position, level, mode) for position in range(2**level))
+    return max(high - low + 1 for low, high in intervals)
 
 
-def _extent(radius: int, position: int, level: int, mode: str) -> int:
+def reach(kernel_size: int, level: int) -> int:
+    """How far, in pixels, an input pixel can move the output of RecConv2d with bilinear resizing."""
+    return max(position - _interval(kernel_size // 2, position, level, "bilinear")[0] for position in range(2**level))
+
+
+def _interval(radius: int, position: int, level: int, mode: str) -> tuple[int, int]:
+    """The first and the last pixel that an output pixel depends on."""
     neighbour = 1 if mode == "bilinear" else 0
     low, high = position - radius, position + radius
     read = [(low, high)]  # of f_0, f_1, ... by the convolution and the sum of each level
@@ -39,7 +46,7 @@ def _extent(radius: int, position: int, level: int, mode: str) -> int:
         read.append((low, high))
     for above_low, above_high in reversed(read[:-1]):
         low, high = min(above_low, 2 * low - radius), max(above_high, 2 * high + radius)
-    return high - low + 1
+    return low, high
 
 
 def averaging(mixer: nn.Module) -> nn.Module:

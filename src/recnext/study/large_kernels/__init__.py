@@ -1,6 +1,6 @@
 """RecConv in networks that were not made for it."""
 
 from .convert import convert_large_kernels
-from .report import Conversion, ConversionReport, Replacement, Skipped
+from .report import ConvertedNetwork, KernelReport, Replacement, Skipped
 
-__all__ = ["Conversion", "ConversionReport", "Replacement", "Skipped", "convert_large_kernels"]
+__all__ = ["ConvertedNetwork", "KernelReport", "Replacement", "Skipped", "convert_large_kernels"]

@@ -1,13 +1,11 @@
 """Replaces the large depthwise convolutions of any network by RecConv (arXiv 2412.19628, section 3)."""
 
-from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any, Optional, Union, cast
 
 import torch
 from timm.layers import Conv2dSame
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from recnext.errors import RecNextError
@@ -15,7 +13,7 @@ from recnext.nn.mixers.recconv import MODES
 
 from .forms import last_conv, recconv_like
 from .least_squares import fit
-from .report import Conversion, ConversionReport, Replacement, Skipped
+from .report import ConvertedNetwork, KernelReport, Replacement, Skipped
 
 INITIALIZATIONS = ("default", "least_squares")
 
@@ -30,7 +28,7 @@ def convert_large_kernels(
     initialize: str = "default",
     input_size: Optional[tuple[int, int, int]] = None,
     inplace: bool = False,
-) -> Conversion:
+) -> ConvertedNetwork:
     """Replaces every large depthwise convolution by RecConv with at least the same receptive field.
 
     Taken are square kernels of odd size with stride 1 or 2 and bands of 1xk and kx1 with stride 1, all with the
@@ -90,14 +88,14 @@ def convert_large_kernels(
                 error=error,
             )
         )
-    report = ConversionReport(
+    report = KernelReport(
         replaced=tuple(replaced),
         skipped=tuple(skipped),
         parameters=(parameters, _count(model)),
         macs=None if macs is None or macs_after is None else (macs, macs_after),
         input_size=input_size,
     )
-    return Conversion(model, report)
+    return ConvertedNetwork(model, report)
 
 
 def _check(min_kernel: int, *, level: Union[str, int], kernel_size: int, mode: str, initialize: str) -> None:
@@ -207,31 +205,10 @@ def _macs(
     """MACs of the network for one input, and of the modules named, counted without computing."""
     if input_size is None:
         return None, {}
-    counts: dict[str, int] = {}
-
-    def hooks() -> Iterator[Any]:
-        for name in names:
-            module = model.get_submodule(name)
-            yield module.register_forward_pre_hook(lambda m, args, name=name: before(name))
-            yield module.register_forward_hook(lambda m, args, output, name=name: after(name))
-
-    def before(name: str) -> None:
-        counts[name] = counts.get(name, 0) - counter.get_total_flops() // 2
-
-    def after(name: str) -> None:
-        counts[name] += counter.get_total_flops() // 2
-
-    training = {module: module.training for module in model.modules()}
-    handles = list(hooks())
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            like = next(model.parameters())
-            x = torch.empty((1, *input_size), device=like.device, dtype=like.dtype)
-            with FlopCounterMode(display=False) as counter:
-                model.eval()(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in training.items():
-            module.training = mode
-    return counter.get_total_flops() // 2, {name: counts.get(name, 0) for name in names}
+    shadow = deepcopy(model).to("meta").eval()
+    x = torch.empty((1, *input_size), device="meta", dtype=next(shadow.parameters()).dtype)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shadow(x)
+    counts = {name.partition(".")[2]: sum(kinds.values()) // 2 for name, kinds in counter.get_flop_counts().items()}
+    known = {module: name for name, module in shadow.named_modules()}  # a shared one is counted under its first name
+    return counter.get_total_flops() // 2, {name: counts.get(known[shadow.get_submodule(name)], 0) for name in names}

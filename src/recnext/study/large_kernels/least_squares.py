@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recnext.errors import RecNextError
+from recnext.study.analysis.receptive_field import reach
 
 from .forms import last_conv, recconv_like
 
@@ -114,20 +115,6 @@ def _fit_channels(module: nn.Module, conv: nn.Conv2d, distance: int, cell: int) 
         for inputs, outputs in zip(wanted.maps.split(PLACES), wanted.responses.split(PLACES), strict=True):
             squares += (module(inputs) - outputs).double().square().sum((0, 2, 3))
         return squares / wanted.responses.double().square().sum((0, 2, 3)).clamp_min(1e-24)
-
-
-def reach(kernel_size: int, level: int) -> int:
-    """How far, in pixels, an input pixel can move the output of RecConv with bilinear resizing."""
-    radius, furthest = kernel_size // 2, 0
-    for position in range(2**level):
-        low, read = position - radius, [position - radius]  # the lowest pixel read at each level
-        for _ in range(level):
-            low = (low - 1) // 2 - radius
-            read.append(low)
-        for above in reversed(read[:-1]):
-            low = min(above, 2 * low - radius)
-        furthest = max(furthest, position - low)
-    return furthest
 
 
 def impulses(conv: nn.Conv2d, distance: int, cell: int) -> Impulses:

@@ -48,7 +48,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class ConversionReport:
+class KernelReport:
     """What `convert_large_kernels` did.
 
     Attributes:
@@ -85,8 +85,8 @@ class ConversionReport:
         return "\n".join(lines)
 
 
-class Conversion(NamedTuple):
+class ConvertedNetwork(NamedTuple):
     """The converted network and the report of what was done: ``model, report = convert_large_kernels(net)``."""
 
     model: nn.Module
-    report: ConversionReport
+    report: KernelReport

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import count
+from zlib import crc32
 
 from markupsafe import Markup
 
@@ -12,7 +12,6 @@ WIDTH, HEIGHT = 420, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 40
 _POINTS = 500  # of a line at most
 _TICKS = 5
-_numbers = count(1)
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ def _in_words(line: Line) -> str:
 
 
 def _svg(title: str, words: str, parts: Sequence[str]) -> Markup:
-    name = f"chart{next(_numbers)}"
+    name = f"chart{crc32((title + words).encode(errors='replace')):08x}"
     return Markup(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{name}t {name}d">'
         f'<title id="{name}t">{escape(title)}</title><desc id="{name}d">{escape(words)}</desc>{"".join(parts)}</svg>'
