@@ -99,7 +99,7 @@ def test_mistakes_take_one_line(weights, photos, tmp_path, capsys):
     two = ("test_recnext_m", "test_recnext_a", "--checkpoint", weights)
     assert "--checkpoint is for one network, 2 are named" in fails(capsys, "erf", *two)
     assert "take one" in fails(capsys, "erf", "--checkpoint", weights, "--pretrained")
-    assert "no map of stage 7" in fails(capsys, "erf", "test_recnext_m", *SMALL, "--stage", 7)
+    assert "the network has 4 stages" in fails(capsys, "erf", "test_recnext_m", *SMALL, "--stage", 7)
     assert "there is no file or folder" in fails(capsys, "erf", "test_recnext_m", *SMALL, "--images", "gone")
     (photos / "a.png").write_text("hello")
     message = fails(capsys, "erf", "test_recnext_m", *SMALL, "--images", photos)

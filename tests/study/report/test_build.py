@@ -38,7 +38,7 @@ def test_numbers_are_those_of_eval(page, run, capsys):
     facts = run_json(capsys, "eval", run / "data", "--checkpoint", run, "--workers", 0, "--device", "cpu")
     shown = dict(re.findall(r"<dt>([^<]+)</dt><dd>([^<]+)</dd>", page))
     assert shown["top-1"] == f"{facts['top1']:.2f} %"
-    assert shown["loss"] == f"{facts['loss']:.4f}"
+    assert shown["loss"] == f"{facts['val_loss']:.4f}"
     assert shown["calibration error"] == f"{facts['ece']:.2f} %"
     assert shown["images classified"] == str(facts["images"])
     wrong = round(facts["images"] * (1 - facts["top1"] / 100))
