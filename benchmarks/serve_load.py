@@ -69,10 +69,10 @@ def photos(count: int = 8) -> list[bytes]:
 
 
 @contextmanager
-def server(weights: Path, largest_batch: int, threads: int) -> Iterator[tuple[str, int]]:
-    """(what it says of itself, its port) while it runs."""
+def server(weights: Path, largest_batch: int, threads: int, *more: str) -> Iterator[tuple[str, int, int]]:
+    """(what it says of itself, its port, the number of its process) while it runs."""
     command = [sys.executable, "-m", "recnext", "serve", "--checkpoint", str(weights), "--port", "0"]
-    command += ["--max-batch", str(largest_batch), "--threads", str(threads), "--log-level", "warning"]
+    command += ["--max-batch", str(largest_batch), "--threads", str(threads), "--log-level", "warning", *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -80,32 +80,44 @@ def server(weights: Path, largest_batch: int, threads: int) -> Iterator[tuple[st
         if found is None:
             raise SystemExit(f"the server did not start: {' '.join(command)}")
         try:
-            yield found[1], int(found[2])
+            yield found[1], int(found[2]), process.pid
         finally:
             process.terminate()
 
 
-async def client(port: int, images: list[bytes], end: float, seconds: list[float], batches: Counter[int]) -> int:
-    """Asks until the time is up; gives the number of requests that were not answered with 200."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    failed, number = 0, 0
-    while time.perf_counter() < end:
-        image = images[number % len(images)]
-        number += 1
+class Connection:
+    """A kept connection of one client."""
+
+    async def open(self, port: int) -> "Connection":
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
+        return self
+
+    async def classify(self, image: bytes) -> tuple[int, Any, float]:
+        """Status, answer, and the seconds until it was there."""
         head = (
             f"POST /v1/classify HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/jpeg\r\ncontent-length: {len(image)}"
         )
         started = time.perf_counter()
-        writer.write(head.encode() + b"\r\n\r\n" + image)
-        headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        self.writer.write(head.encode() + b"\r\n\r\n" + image)
+        headers = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(re.search(r"content-length: (\d+)", headers)[1])  # type: ignore[index]
-        answer = json.loads(await reader.readexactly(length))
-        seconds.append(time.perf_counter() - started)
-        if " 200 " in headers.partition("\r\n")[0]:
+        answer = json.loads(await self.reader.readexactly(length))
+        return int(headers.split(" ", 2)[1]), answer, time.perf_counter() - started
+
+
+async def client(port: int, images: list[bytes], end: float, seconds: list[float], batches: Counter[int]) -> int:
+    """Asks until the time is up; gives the number of requests that were not answered with 200."""
+    connection = await Connection().open(port)
+    failed, number = 0, 0
+    while time.perf_counter() < end:
+        status, answer, took = await connection.classify(images[number % len(images)])
+        number += 1
+        seconds.append(took)
+        if status == 200:
             batches[answer["batch"]] += 1
         else:
             failed += 1
-    writer.close()
+    connection.writer.close()
     return failed
 
 
@@ -146,7 +158,7 @@ def measure(model: str, *, seconds: float, clients: tuple[int, ...]) -> dict[str
         torch.manual_seed(0)
         weights = recnext.save(timm.create_model(model), Path(folder) / "network.safetensors")
         for largest_batch in LARGEST_BATCHES:
-            with server(weights, largest_batch, threads) as (served, port):
+            with server(weights, largest_batch, threads) as (served, port, _):
                 for count in clients:
                     print(f"\rup to {largest_batch} together, {count} clients ", end="", file=sys.stderr, flush=True)
                     rows.append(

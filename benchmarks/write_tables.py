@@ -227,6 +227,20 @@ def load() -> str:
     return f"{table}\n\n{report['served']}, JPEGs of 500x375, clients on the same processors. {where}"
 
 
+def soak() -> str:
+    """How the server stands many requests."""
+    report, where = _measured("serve_soak")
+    rows = [
+        ("requests, clients", f"{report['requests']:,}, {report['clients']}"),
+        ("answers to another image, other failures", f"{report['wrong']}, {report['failed']}"),
+        ("damaged images among them, refused", f"{report['refused']:,}"),
+        ("requests/s", f"{report['requests_per_second']:.0f}"),
+        ("p50, p99, ms", f"{report['p50']:.0f}, {report['p99']:.0f}"),
+        ("memory after a tenth, at the end, MiB", f"{report['memory_mib'][1]:.0f}, {report['memory_mib'][-1]:.0f}"),
+    ]
+    return f"{_table('soak | ', rows)}\n\n{report['served']}, clients on the same processors; {report['load']}. {where}"
+
+
 def pipeline() -> str:
     """Images that a core prepares in a second."""
     report, where = _measured("input_pipeline")
@@ -275,6 +289,7 @@ TABLES: dict[str, Callable[[], str]] = {
         profile,
         peers,
         load,
+        soak,
         pipeline,
         steps,
         segmenter,

@@ -10,6 +10,7 @@ from recnext.deploy.serve.limits import Limits
 from recnext.engine.devices import choose_device
 from recnext.errors import MissingExtraError, RecNextError
 from recnext.sizes import parse_size
+from recnext.text import printable
 
 from .shared import require_at_least
 
@@ -105,8 +106,11 @@ def _check(*, max_batch: int, batch_wait: float, threads: Optional[int]) -> None
 
 
 def _announce(classifier: "ServedClassifier", sock: socket.socket) -> None:
+    from recnext.deploy.serve.logs import log
     from recnext.deploy.serve.server import is_loopback, url_of
 
-    print(f"{classifier.name} ({classifier.backend}) on {url_of(sock)}, Ctrl-C stops it", flush=True)
-    if not is_loopback(sock):
+    url, loopback = url_of(sock), is_loopback(sock)
+    log("listening", url=url, model=classifier.name, backend=classifier.backend, loopback=loopback)
+    print(printable(f"{classifier.name} ({classifier.backend}) on {url}, Ctrl-C stops it"), flush=True)
+    if not loopback:
         print("other machines can reach it, and it asks for no password", flush=True)

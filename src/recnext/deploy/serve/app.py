@@ -34,22 +34,23 @@ _PAGES = {
 
 _FILE: dict[str, Any] = {"type": "string", "format": "binary"}
 _FORM: dict[str, Any] = {"type": "object", "required": [FIELD], "properties": {FIELD: _FILE}}
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            **{kind: {"schema": _FILE} for kind in MEDIA_TYPES},
-            "multipart/form-data": {"schema": _FORM},
-        },
-    }
+_SCHEMAS = {**dict.fromkeys(MEDIA_TYPES, _FILE), "multipart/form-data": _FORM}
+_CONTENT = {kind: {"schema": schema} for kind, schema in _SCHEMAS.items()}
+_REFUSALS = {
+    408: "the body came too slowly",
+    413: "too many bytes or pixels",
+    415: "no image of an accepted format",
+    422: "a damaged image, or a parameter out of range",
+    503: "too busy; Retry-After tells when to come again",
 }
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    408: {"model": ErrorAnswer, "description": "the body came too slowly"},
-    413: {"model": ErrorAnswer, "description": "too many bytes or pixels"},
-    415: {"model": ErrorAnswer, "description": "no image of an accepted format"},
-    422: {"model": ErrorAnswer, "description": "a damaged image, or a parameter out of range"},
-    503: {"model": ErrorAnswer, "description": "too busy; Retry-After tells when to come again"},
+_TAKES_IMAGES: dict[str, Any] = {
+    "responses": {status: {"model": ErrorAnswer, "description": reason} for status, reason in _REFUSALS.items()},
+    "openapi_extra": {"requestBody": {"required": True, "content": _CONTENT}},
 }
+
+
+class _Png(Response):
+    media_type = "image/png"
 
 
 def make_app(service: Service, *, hosts: Optional[Collection[str]] = None) -> FastAPI:
@@ -82,12 +83,7 @@ def make_app(service: Service, *, hosts: Optional[Collection[str]] = None) -> Fa
     _add_errors(app)
     _add_state(app, service)
 
-    @app.post(
-        "/v1/classify",
-        summary="The likeliest classes of an image",
-        responses=_REFUSALS,
-        openapi_extra=_BODY,
-    )
+    @app.post("/v1/classify", summary="The likeliest classes of an image", **_TAKES_IMAGES)
     async def classify(
         request: Request, topk: Annotated[int, Query(ge=1, le=1000, description="classes to answer")] = 5
     ) -> ClassificationAnswer:
@@ -96,15 +92,14 @@ def make_app(service: Service, *, hosts: Optional[Collection[str]] = None) -> Fa
     @app.post(
         "/v1/explain",
         summary="Where an image speaks for a class: the network's input with Grad-CAM over it",
-        response_class=Response,
-        responses={200: {"content": {"image/png": {}}}, 501: {"model": ErrorAnswer}, **_REFUSALS},
-        openapi_extra=_BODY,
+        response_class=_Png,
+        **_TAKES_IMAGES,
     )
     async def explain(
         request: Request,
         label: Annotated[Optional[int], Query(ge=0, description="index of a class; by default the likeliest")] = None,
-    ) -> Response:
-        return Response(await service.explain(request, label), media_type="image/png")
+    ) -> _Png:
+        return _Png(await service.explain(request, label))
 
     return app
 

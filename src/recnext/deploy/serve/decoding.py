@@ -53,24 +53,13 @@ class UploadDecoder:
             RefusedError: 413 too many bytes or pixels, 415 another format, 422 empty, damaged or truncated.
         """
         data = body if form is None else file_of_form(body, form, limits=self.limits)
-        shorter_side = int(max(self.preparation.size) / self.preparation.crop_pct)
-        image, kind = decode(data, limits=self.limits, shorter_side=shorter_side, grey=self.channels == 1)
+        image, kind = decode(data, limits=self.limits, grey=self.channels == 1)
         pixels = self.preparation.evaluation_transform()(image)
         return PreparedImage(np.asarray(pixels), *image.size, kind)
 
 
-def decode(data: bytes, *, limits: Limits, shorter_side: int, grey: bool = False) -> tuple[Image.Image, str]:
-    """Decodes an image if it is of an accepted format and not too large.
-
-    Args:
-        data: the file.
-        limits: on pixels, decoded and resized.
-        shorter_side: in pixels, that the image is resized to before cropping: a picture one pixel high and very long
-            grows by it.
-        grey: one channel instead of RGB.
-
-    Returns:
-        The image, RGB or grey and upright, and the name of its format.
+def decode(data: bytes, *, limits: Limits, grey: bool = False) -> tuple[Image.Image, str]:
+    """An image, RGB or grey and upright, and the name of its format, if it is accepted and not too large.
 
     Raises:
         RefusedError: 413 too many pixels, 415 another format, 422 empty, damaged or truncated.
@@ -81,7 +70,7 @@ def decode(data: bytes, *, limits: Limits, shorter_side: int, grey: bool = False
         with open_header(io.BytesIO(data), formats=FORMATS) as header:
             width, height, kind = *header.size, str(header.format)
     except Image.DecompressionBombError:
-        raise _too_many_pixels("the image has", limits) from None
+        raise _too_large("the image has", limits) from None
     except Image.UnidentifiedImageError:
         raise RefusedError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -91,20 +80,16 @@ def decode(data: bytes, *, limits: Limits, shorter_side: int, grey: bool = False
     except Exception as error:  # Pillow's plugins raise errors of many kinds on damaged headers
         raise _damaged(error) from None
     if width * height > limits.pixels:
-        raise _too_many_pixels(f"{width}x{height} is", limits)
-    growth = shorter_side / max(min(width, height), 1)
-    if growth > 1 and width * height * growth**2 > limits.pixels:
-        raise _too_many_pixels(f"{width}x{height}, resized to {shorter_side} pixels on its shorter side, is", limits)
+        raise _too_large(f"{width}x{height} is", limits)
     try:
         return read_image(io.BytesIO(data), grey=grey), kind
     except UnreadableImageError as error:
         raise _damaged(error) from None
 
 
-def _too_many_pixels(what: str, limits: Limits) -> RefusedError:
-    return RefusedError(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{what} more than {limits.megapixels:g} megapixels", kind="pixels"
-    )
+def _too_large(what: str, limits: Limits) -> RefusedError:
+    reason = f"{what} more than {limits.megapixels:g} megapixels"
+    return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason, kind="pixels")
 
 
 def _damaged(error: Exception) -> RefusedError:

@@ -12,8 +12,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp")
 
-_LARGEST = {"body_mib": 1024, "megapixels": 1000}
-_LARGEST_COUNT = 100_000  # of things, and of seconds: more than a day
+_MOST = 100_000  # of anything: as seconds, more than a day
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,7 @@ class Limits:
 
     Args:
         body_mib: size of an upload in MiB; more is answered 413.
-        megapixels: of the decoded image, and of what resizing makes of it; more is answered 413.
+        megapixels: of the decoded image; more is answered 413.
         requests: uploads in progress; more are answered 503.
         queue: decoded images waiting for the network; more are answered 503.
         connections: open at once; more are answered 503.
@@ -49,9 +48,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, largest = getattr(self, field.name), _LARGEST.get(field.name, _LARGEST_COUNT)
-            if not 0 < value <= largest:
-                raise RecNextError(f"limits.{field.name}={value}: expected a number above 0, at most {largest}")
+            value = getattr(self, field.name)
+            if not 0 < value <= _MOST:
+                raise RecNextError(f"limits.{field.name}={value}: expected a number above 0, at most {_MOST}")
 
     @property
     def body_bytes(self) -> int:

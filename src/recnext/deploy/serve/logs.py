@@ -2,7 +2,6 @@
 
 import json
 import logging
-import logging.config
 from datetime import datetime, timezone
 from typing import Any
 
@@ -23,31 +22,21 @@ class JsonFormatter(logging.Formatter):
             line["logger"] = record.name
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(
-            line, default=str
-        )  # in ASCII: a name that holds escape sequences leaves the terminal as it is
+        return json.dumps(line, default=str)  # in ASCII: no name's escape sequences reach the terminal
 
 
 def configure_logs(level: str) -> None:
     """Sends everything that is logged, and Python's warnings, to standard error as JSON.
 
     Args:
-        level: debug, info, warning or error.
+        level: debug, info, warning or error: of recnext and uvicorn; others' lines begin at warning.
     """
     logging.captureWarnings(True)
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {"json": {"()": JsonFormatter}},
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
-            "root": {"level": "WARNING", "handlers": ["stderr"]},
-            "loggers": {
-                name: {"level": level.upper(), "handlers": ["stderr"], "propagate": False}
-                for name in ("recnext", "uvicorn")
-            },
-        }
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in ("recnext", "uvicorn"):
+        logging.getLogger(name).setLevel(level.upper())
 
 
 def log(event: str, *, level: int = logging.INFO, **facts: Any) -> None:

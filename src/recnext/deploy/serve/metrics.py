@@ -1,7 +1,5 @@
 """What the server counts, for Prometheus."""
 
-from collections.abc import Callable
-
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -22,53 +20,27 @@ _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """Counters of one server; their names begin with ``recnext_``."""
+    """Counters of one server, in a registry of their own; labels take few values, whatever clients send."""
 
     def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
+        registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self.requests = Counter(
-            "recnext_requests", "Answered requests.", ("path", "method", "status"), registry=registry
-        )
+
+        def histogram(name: str, what: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+            return Histogram(f"recnext_{name}", what, labels, buckets=buckets, registry=registry)
+
+        path = ("path", "method", "status")
+        self.requests = Counter("recnext_requests", "Answered requests.", path, registry=registry)
         self.refused = Counter("recnext_refused", "Refused requests by reason.", ("reason",), registry=registry)
-        self.seconds = Histogram(
-            "recnext_request_seconds",
-            "From the headers of a request to the end of its answer.",
-            ("path",),
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.parts = Histogram(
-            "recnext_stage_seconds",
-            "Of a classification: receive, decode, queue, compute.",
-            ("stage",),
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.batches = Histogram(
-            "recnext_batch_images", "Images computed together.", buckets=_BATCHES, registry=registry
-        )
-        self.batch_seconds = Histogram(
-            "recnext_batch_seconds", "Computing a batch.", buckets=_SECONDS, registry=registry
-        )
+        self.seconds = histogram("request_seconds", "From a request's headers to the end of its answer.", "path")
+        self.parts = histogram("stage_seconds", "Of a classification: receive, decode, queue, compute.", "stage")
+        self.batches = histogram("batch_images", "Images computed together.", buckets=_BATCHES)
+        self.batch_seconds = histogram("batch_seconds", "Computing a batch.")
         self.in_progress = Gauge("recnext_requests_in_progress", "Requests not answered yet.", registry=registry)
-        self._queue = Gauge("recnext_queue_images", "Decoded images waiting for the network.", registry=registry)
-        self._info = Info("recnext_server", "What is served.", registry=registry)
-
-    def describe(self, **labels: str) -> None:
-        """Labels of ``recnext_server_info``."""
-        self._info.info(labels)
-
-    def watch_queue(self, length: Callable[[], int]) -> None:
-        """Reads the queue's length when asked."""
-        self._queue.set_function(length)
-
-    def batch(self, images: int, seconds: float) -> None:
-        """Counts a computed batch."""
-        self.batches.observe(images)
-        self.batch_seconds.observe(seconds)
+        self.queue = Gauge("recnext_queue_images", "Decoded images waiting for the network.", registry=registry)
+        self.server = Info("recnext_server", "What is served.", registry=registry)
 
     def text(self) -> bytes:
         """The exposition format."""
-        return generate_latest(self.registry)
+        return generate_latest(self._registry)

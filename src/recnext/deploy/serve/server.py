@@ -8,7 +8,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from typing import Any, NoReturn, Optional
 
 import uvicorn
@@ -79,9 +78,9 @@ def hosts_for(sock: socket.socket, extra: Sequence[str]) -> Optional[frozenset[s
     Raises:
         RecNextError: a star is elsewhere than in the place of a first label.
     """
-    address = sock.getsockname()[0]
     if not extra and not is_loopback(sock):
         return None
+    address = sock.getsockname()[0]
     names = [name.strip().lower() for name in extra]
     for name in names:
         if "*" in name.removeprefix("*."):
@@ -95,7 +94,7 @@ def is_loopback(sock: socket.socket) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it listens, and ends when its time for shutting down is over, whatever hangs."""
+    """Says when it listens, and ends when its time for shutting down is over, whatever hangs."""
 
     on_start: Callable[[], None]
     last_resort: threading.Timer
@@ -115,7 +114,7 @@ class _Server(uvicorn.Server):
 
 def make_server(
     service: Service, *, hosts: Optional[frozenset[str]] = None, on_start: Callable[[], None] = lambda: None
-) -> "_Server":
+) -> _Server:
     """uvicorn with the service's limits; call ``run(sockets=[sock])``.
 
     Args:
@@ -163,22 +162,14 @@ def serve(
 
     Args:
         service: what to serve.
-        sock: from `listen`; closed at the end.
+        sock: from `listen`.
         hosts: names that requests may be addressed to; None is any.
         on_start: called when connections are taken.
     """
-
-    def started() -> None:
-        classifier = service.classifier
-        facts: dict[str, Any] = {"model": classifier.name, "backend": classifier.backend, "loopback": is_loopback(sock)}
-        log("listening", url=url_of(sock), **facts)
-        on_start()
-
-    server = make_server(service, hosts=hosts, on_start=started)
+    server = make_server(service, hosts=hosts, on_start=on_start)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)  # also when uvicorn raises the signal again, after an orderly end
-    with closing(sock):
-        server.run(sockets=[sock])
+    server.run(sockets=[sock])
     log("stopped")
     _end_process(service, status=0)
 

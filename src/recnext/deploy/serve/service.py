@@ -31,7 +31,7 @@ Value = TypeVar("Value")
 
 
 class Service:
-    """A classifier with its queue, processes and counters.
+    """What answers the requests of one server.
 
     Args:
         classifier: to serve.
@@ -46,15 +46,15 @@ class Service:
         self.classifier = classifier
         self.limits = limits
         self.metrics = Metrics()
-        self.metrics.describe(model=classifier.name, backend=classifier.backend, version=__version__)
+        self.metrics.server.info({"model": classifier.name, "backend": classifier.backend, "version": __version__})
         self.batcher: Batcher[Tensor, Tensor] = Batcher(
             classifier.logits,
             largest=largest_batch,
             patience=patience,
             queue=limits.queue,
-            on_batch=self.metrics.batch,
+            on_batch=self._count_batch,
         )
-        self.metrics.watch_queue(self.batcher.__len__)
+        self.metrics.queue.set_function(self.batcher.__len__)
         self.decoders: Decoders[PreparedImage] = Decoders(
             UploadDecoder(classifier.preparation, classifier.channels, limits),
             count=min(os.cpu_count() or 1, _DECODERS),
@@ -127,6 +127,10 @@ class Service:
         async with _place(self._explanations, "too many explanations are waiting", kind="queue"):
             body, form = await read_upload(request, limits=self.limits)
             return await self._within(self._explained(body, form, label))
+
+    def _count_batch(self, images: int, seconds: float) -> None:
+        self.metrics.batches.observe(images)
+        self.metrics.batch_seconds.observe(seconds)
 
     async def _classified(self, body: bytes, form: Optional[str]) -> tuple[PreparedImage, Answer[Tensor], float]:
         image = await self.decoders.run(body, form)
