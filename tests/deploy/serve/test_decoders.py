@@ -1,6 +1,7 @@
 """Processes that decode, and end."""
 
 import asyncio
+import multiprocessing
 import operator
 import os
 import time
@@ -82,5 +83,17 @@ def test_stuck_when_every_process_is_busy_for_seconds():
                 task.cancel()
             assert await asyncio.wait_for(decoders.run(0), 10) is None
             assert not decoders.stuck
+
+    asyncio.run(main())
+
+
+def test_a_process_that_dies_while_it_waits_is_not_the_next_images_fault():
+    async def main() -> None:
+        others = multiprocessing.active_children()
+        async with running(time.sleep) as decoders:
+            (process,) = [process for process in multiprocessing.active_children() if process not in others]
+            process.kill()
+            process.join()
+            assert await decoders.run(0) is None
 
     asyncio.run(main())

@@ -20,15 +20,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Answer(Generic[Result]):
-    """A result, and how it came about."""
+    """A result, the items computed together, the seconds waited, and those that the batch took."""
 
     result: Result
     batch: int
-    """Items computed together."""
     queued: float
-    """Seconds waited."""
     computed: float
-    """Seconds the batch took."""
 
 
 @dataclass(eq=False)  # removed by identity

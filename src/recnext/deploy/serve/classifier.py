@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from recnext.data import normalise
 from recnext.deploy.optimize import optimize
+from recnext.tasks.classification.activation_maps import class_activation_maps
 from recnext.tasks.classification.predict import ClassScore, class_names_of, prepared_input, top_classes
 
-from .explanation import can_explain, heat_map
+from .explanation import can_explain
 
 
 class ServedClassifier:
@@ -55,7 +56,7 @@ class ServedClassifier:
                 self._forward(example.repeat(batch, 1, 1, 1))
                 batch *= 2
         if self.explains:  # its imports take seconds, which the first request would wait for
-            heat_map(network, example)
+            self.explain(torch.zeros(self.channels, *self.preparation.size, dtype=torch.uint8))
 
     @property
     def backend(self) -> str:
@@ -81,7 +82,11 @@ class ServedClassifier:
         Returns:
             (H, W) float32 in 0..1.
         """
-        return heat_map(self.network, self._normalised([image]), label=label)
+        x = self._normalised([image])
+        if label is None:
+            with torch.no_grad():
+                label = int(self.network(x).argmax())
+        return class_activation_maps(self.network, x, [label])[0]
 
     def _normalised(self, images: list[Tensor]) -> Tensor:
         preparation = self.preparation

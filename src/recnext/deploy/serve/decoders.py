@@ -52,7 +52,7 @@ class Decoders(Generic[Result]):
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="decode")  # they wait for the processes
         self._workers: set[_Worker] = set()
         self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
-        self._replacing: set[asyncio.Future[None]] = set()
+        self._starting: set[asyncio.Future[None]] = set()
         self._closed = False
 
     @property
@@ -71,26 +71,26 @@ class Decoders(Generic[Result]):
         Raises:
             RefusedError: what `decode` raised; 422 it took longer than `seconds`, or ended its process.
         """
-        worker = await self._idle.get()
+        while not (worker := await self._idle.get()).lives():
+            self._replace(worker)
+        loop = asyncio.get_running_loop()
         worker.since = time.monotonic()
-        timer = asyncio.get_running_loop().call_later(self.seconds, worker.kill)
+        timer = loop.call_later(self.seconds, worker.kill)
+        answered = False
         try:
-            result, error = await asyncio.get_running_loop().run_in_executor(self._threads, worker.ask, arguments)
-        except BaseException as failure:
-            took = time.monotonic() - worker.since
-            worker.kill()
-            self._workers.discard(worker)
-            replacing = asyncio.ensure_future(self._add())
-            self._replacing.add(replacing)
-            replacing.add_done_callback(self._replacing.discard)
-            if not isinstance(failure, (EOFError, OSError)):
-                raise
-            reason = f"took longer than {self.seconds:g} s" if took >= self.seconds else "ended its process"
+            result, error = await loop.run_in_executor(self._threads, worker.ask, arguments)
+            answered = True
+        except (EOFError, OSError):
+            late = time.monotonic() - worker.since >= self.seconds
+            reason = f"took longer than {self.seconds:g} s" if late else "ended its process"
             raise unprocessable(f"the image cannot be decoded: it {reason}", kind="undecodable") from None
         finally:
             timer.cancel()
-        worker.since = None
-        self._idle.put_nowait(worker)
+            worker.since = None
+            if answered and not worker.killed:
+                self._idle.put_nowait(worker)
+            else:
+                self._replace(worker)
         if error is not None:
             raise error
         return result
@@ -102,15 +102,20 @@ class Decoders(Generic[Result]):
             worker.kill()
         self._threads.shutdown(wait=False)
 
+    def _replace(self, worker: "_Worker") -> None:
+        worker.kill()
+        self._workers.discard(worker)
+        starting = asyncio.ensure_future(self._add())
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
+
     async def _add(self) -> None:
+        if not self._closed:
+            worker = await asyncio.get_running_loop().run_in_executor(None, _Worker, self._context, self.decode)
+            self._workers.add(worker)
+            self._idle.put_nowait(worker)
         if self._closed:
-            return
-        worker = await asyncio.get_running_loop().run_in_executor(None, _Worker, self._context, self.decode)
-        if self._closed:
-            worker.kill()
-            return
-        self._workers.add(worker)
-        self._idle.put_nowait(worker)
+            self.close()
 
 
 class _Worker:
@@ -118,6 +123,7 @@ class _Worker:
 
     def __init__(self, context: BaseContext, decode: Callable[..., Any]) -> None:
         self.since: Optional[float] = None
+        self.killed = False
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_decode_for_ever, args=(other, decode), daemon=True)  # type: ignore[attr-defined]
         self._process.start()
@@ -129,8 +135,12 @@ class _Worker:
         self._pipe.send(arguments)
         return self._pipe.recv()
 
+    def lives(self) -> bool:
+        return self._process.is_alive()
+
     def kill(self) -> None:
-        if self._process.is_alive():  # else its number may be another's
+        self.killed = True
+        if self.lives():  # else its number may be another's
             self._process.kill()
 
 
@@ -139,15 +149,14 @@ def _decode_for_ever(pipe: Connection, decode: Callable[..., Any]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
-    pipe.send(None)
+    answer: Any = None  # to the question whether it is there
     while True:
+        pipe.send(answer)
         try:
-            arguments = pipe.recv()
+            answer = decode(*pipe.recv()), None
         except EOFError:
             return
-        try:
-            pipe.send((decode(*arguments), None))
         except RefusedError as error:
-            pipe.send((None, error))
+            answer = None, error
         except Exception:  # of ours: the server logs it
-            pipe.send((None, RuntimeError(traceback.format_exc())))
+            answer = None, RuntimeError(traceback.format_exc())

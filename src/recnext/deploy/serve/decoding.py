@@ -17,15 +17,12 @@ from .limits import FORMATS, Limits, RefusedError, unprocessable
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """An image as the network takes it, and what it was."""
+    """An image as the network takes it, uint8 (channels, H, W), and what it was, upright, with Pillow's name of it."""
 
     pixels: np.ndarray
-    """uint8 (channels, H, W)."""
     width: int
-    """Pixels, upright."""
     height: int
     format: str
-    """As Pillow names it."""
 
 
 @dataclass(frozen=True)

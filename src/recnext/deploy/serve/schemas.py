@@ -2,14 +2,10 @@
 
 from typing import Optional
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ClassAnswer(_Answer):
+class ClassAnswer(BaseModel):
     """One class and how likely it is."""
 
     index: int = Field(description="of the network's output")
@@ -17,7 +13,7 @@ class ClassAnswer(_Answer):
     probability: float = Field(ge=0, le=1)
 
 
-class ImageAnswer(_Answer):
+class ImageAnswer(BaseModel):
     """The image as it was understood."""
 
     width: int = Field(description="pixels, upright")
@@ -25,16 +21,16 @@ class ImageAnswer(_Answer):
     format: str
 
 
-class Milliseconds(_Answer):
+class Milliseconds(BaseModel):
     """Where the time went."""
 
     receive: float
-    decode: float = Field(description="decoding, resizing, and waiting for a thread to do it")
+    decode: float = Field(description="decoding, resizing, and waiting for a process to do it")
     queue: float
     compute: float = Field(description="of the whole batch")
 
 
-class ClassificationAnswer(_Answer):
+class ClassificationAnswer(BaseModel):
     """The likeliest classes."""
 
     classes: list[ClassAnswer] = Field(description="the likeliest first")
@@ -43,7 +39,7 @@ class ClassificationAnswer(_Answer):
     milliseconds: Milliseconds
 
 
-class ModelAnswer(_Answer):
+class ModelAnswer(BaseModel):
     """What is served."""
 
     model: str
@@ -58,13 +54,13 @@ class ModelAnswer(_Answer):
     recnext: str = Field(description="version")
 
 
-class StatusAnswer(_Answer):
+class StatusAnswer(BaseModel):
     """Whether the server lives, or is ready."""
 
     status: str
 
 
-class ErrorAnswer(_Answer):
+class ErrorAnswer(BaseModel):
     """Why a request was not served."""
 
     error: str

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, NoReturn, Optional
 
 import uvicorn
@@ -50,16 +51,13 @@ def listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:  # the system would take it modulo 65536
         raise RecNextError(f"--port is {port}: expected 0 to 65535")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        sock = socket.socket(family, kind, protocol)
-        try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        sock = socket.socket(*found[:3])
+        with ExitStack() as stack:
+            stack.callback(sock.close)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(address)
-        except OSError:
-            sock.close()
-            raise
+            sock.bind(found[4])
+            stack.pop_all()
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RecNextError(f"cannot listen on {host} port {port}: {reason}; --host and --port choose others") from None
@@ -163,8 +161,8 @@ def serve(
     Args:
         service: what to serve.
         sock: from `listen`.
-        hosts: names that requests may be addressed to; None is any.
-        on_start: called when connections are taken.
+        hosts: as of `make_server`.
+        on_start: as of `make_server`.
     """
     server = make_server(service, hosts=hosts, on_start=on_start)
     for number in (signal.SIGTERM, signal.SIGINT):
