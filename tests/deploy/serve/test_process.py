@@ -90,7 +90,7 @@ def test_the_end_comes_in_time_though_the_network_hangs(run, digit):
             assert (answer.status, json.loads(answer.read())) == (503, {"error": "the server is stopping"})
             assert answer.getheader("connection") == "close"
             process.wait(30)
-            assert time.monotonic() - started < 2.5
+            assert time.monotonic() - started < 5
         errors = process.stderr.read()
     assert process.returncode == 1
     assert json.loads(errors.splitlines()[-1])["event"] == "ended by force: something was still running"
