@@ -14,11 +14,24 @@ from torch import Tensor
 from recnext._version import __version__
 from recnext.checkpoints import load
 from recnext.data.sources import is_local
+from recnext.engine.devices import choose_device
+from recnext.engine.settings import require
 from recnext.errors import RecNextError
+from recnext.sizes import MOST_WORKERS
 from recnext.tasks.classification.evaluate import open_for, preparation_of
 
 from .charts import legend, line_chart, reliability_diagram
-from .measuring import Field, Measured, Speed, confusion_picture, confusions, measure, measure_field, measure_speed
+from .measuring import (
+    Field,
+    Measured,
+    Shown,
+    Speed,
+    confusion_picture,
+    confusions,
+    measure,
+    measure_field,
+    measure_speed,
+)
 from .run_files import RunFiles, curves, read_run
 
 _TABLE_CLASSES = 20  # a confusion matrix of more classes becomes a picture
@@ -50,41 +63,53 @@ class _Findings:
     """Why something was not measured."""
 
 
-def build_report(
-    run: Path,
-    *,
-    data: Optional[str] = None,
-    device: Optional[torch.device] = None,
-    batch_size: int = 64,
-    workers: int = 2,
-    mistakes: int = 24,
-    erf_images: int = 16,
-    on_progress: Progress = lambda what, done, total: None,
-) -> str:
-    """A self-contained HTML page about a run: nothing in it is loaded from elsewhere, and no script runs.
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """What is measured for a page.
 
     Args:
-        run: folder of `recnext train`.
-        data: what to evaluate on; by default what the run was evaluated on.
-        device: to compute on; by default the CPU.
+        data: images to evaluate on; by default those of the run.
+        device: auto, cpu, cuda, cuda:N or mps.
         batch_size: images at once.
         workers: processes that load images.
         mistakes: shown at most.
         erf_images: for the effective receptive field; 0 leaves it out.
+    """
+
+    data: Optional[str] = None
+    device: str = "auto"
+    batch_size: int = 64
+    workers: int = 2
+    mistakes: int = 24
+    erf_images: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "workers", "mistakes", "erf_images"):
+            least = int(name == "batch_size")
+            require(self, name, getattr(self, name) >= least, f"an integer from {least}")
+        require(self, "workers", self.workers <= MOST_WORKERS, f"{MOST_WORKERS} at most")
+
+
+def build_report(run: Path, *, on_progress: Progress = lambda what, done, total: None, **settings: Any) -> str:
+    """A self-contained HTML page about a run: nothing in it is loaded from elsewhere, and no script runs.
+
+    Args:
+        run: folder of `recnext train`.
         on_progress: told how far it is.
+        **settings: of `ReportSettings`.
 
     Raises:
         RecNextError: there is no run, or the `data` given cannot be evaluated on. What cannot be measured for want
             of weights or of the run's own data is left out, and the page says why.
         UnreadableImageError: an image cannot be read.
     """
+    chosen = ReportSettings(**settings)
+    device = choose_device(chosen.device)
     files = read_run(run)
     try:
-        found = _measured(
-            files, data, device or torch.device("cpu"), batch_size, workers, mistakes, erf_images, on_progress
-        )
+        found = _measured(files, chosen, device, on_progress)
     except _NotMeasuredError as error:
-        if data is not None:
+        if chosen.data is not None:
             raise RecNextError(str(error)) from None
         found = _Findings(note=str(error))
     return _page(files, found)
@@ -94,16 +119,7 @@ class _NotMeasuredError(RecNextError):
     """A part of the page has to be left out."""
 
 
-def _measured(
-    files: RunFiles,
-    data: Optional[str],
-    device: torch.device,
-    batch_size: int,
-    workers: int,
-    mistakes: int,
-    erf_images: int,
-    on_progress: Progress,
-) -> _Findings:
+def _measured(files: RunFiles, settings: ReportSettings, device: torch.device, on_progress: Progress) -> _Findings:
     if files.job.name != "classification":
         raise _NotMeasuredError("this is no run of a classifier, so no images were classified for this page")
     try:
@@ -111,32 +127,21 @@ def _measured(
         preparation = preparation_of(network)
     except RecNextError as error:
         raise _NotMeasuredError(f"nothing was measured for this page: {error}") from None
-    images, source = _open(files, network, data)
+    images, source = _open(files, network, settings.data)
+    shown = Shown(network, images, preparation, device)
     on_progress("evaluating", 0, len(images))
-    found = _Findings(
-        measured=measure(
-            network,
-            images,
-            preparation=preparation,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            mistakes=mistakes,
-            on_batch=lambda done: on_progress("evaluating", done, None),
-        ),
-        data=source,
+    measured = measure(
+        shown,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+        mistakes=settings.mistakes,
+        on_batch=lambda done: on_progress("evaluating", done, None),
     )
-    found = replace(found, speeds=tuple(measure_speed(network, preparation, device=device)))
-    if erf_images:
-        on_progress("receptive field", 0, erf_images)
-        field = measure_field(
-            network,
-            images,
-            preparation=preparation,
-            device=device,
-            count=erf_images,
-            on_batch=lambda done: on_progress("receptive field", done, None),
-        )
+    found = _Findings(measured=measured, speeds=tuple(measure_speed(shown)), data=source)
+    if settings.erf_images:
+        on_progress("receptive field", 0, settings.erf_images)
+        count = settings.erf_images
+        field = measure_field(shown, count, on_batch=lambda done: on_progress("receptive field", done, None))
         found = replace(found, field=field)
     return found
 

@@ -15,6 +15,7 @@ from recnext.data import Batch, ImagePreparation, normalise
 from recnext.deploy.optimize.trial import interleaved
 from recnext.nn.fusion import fuse
 from recnext.study.analysis.erf import Contribution, contribution_areas, effective_receptive_field
+from recnext.study.speed.protocol import finished
 from recnext.tasks.classification.accuracy import Accuracy
 from recnext.tasks.classification.evaluate import evaluate_classifier
 
@@ -74,52 +75,21 @@ class Field:
     images: int
 
 
-class _Recorder:
-    """Keeps confidence and answer of every image while a network is evaluated."""
+@dataclass(frozen=True)
+class Shown:
+    """A classifier in eval mode on a device, and labelled images with how they are prepared for it."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self._probabilities: list[Tensor] = []
-        self._predictions: list[Tensor] = []
-        self._labels: list[Tensor] = []
-        self._positions: list[Tensor] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits = self.network(images)
-        probabilities, predictions = logits.float().softmax(1).max(1)
-        self._probabilities.append(probabilities.cpu())
-        self._predictions.append(predictions.cpu())
-        return logits
-
-    def finish(self, batch: Batch) -> None:
-        self._labels.append(batch.labels)
-        self._positions.append(batch.positions)
-
-    def facts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Positions, labels, predictions and confidences, (images,) each."""
-        parts = (self._positions, self._labels, self._predictions, self._probabilities)
-        positions, labels, predictions, confidences = map(torch.cat, parts)
-        return positions, labels, predictions, confidences
+    network: nn.Module
+    images: Any
+    preparation: ImagePreparation
+    device: torch.device
 
 
-def measure(
-    network: nn.Module,
-    images: Any,
-    *,
-    preparation: ImagePreparation,
-    device: torch.device,
-    batch_size: int,
-    workers: int,
-    mistakes: int,
-    on_batch: Callable[[int], None] = lambda images: None,
-) -> Measured:
+def measure(shown: Shown, *, batch_size: int, workers: int, mistakes: int, on_batch: Callable[[int], None]) -> Measured:
     """Evaluates a classifier and keeps its most confident mistakes.
 
     Args:
-        network: on `device`, in eval mode.
-        images: of `recnext.tasks.classification.evaluate.open_for`.
-        preparation: of the images.
-        device: to compute on.
+        shown: what to evaluate.
         batch_size: images at once.
         workers: processes that load.
         mistakes: to keep.
@@ -128,24 +98,32 @@ def measure(
     Raises:
         UnreadableImageError: names the first image that could not be read.
     """
-    recorder = _Recorder(network)
+    kept: list[tuple[Tensor, Tensor]] = []  # confidences and predictions, batch by batch
+    known: list[tuple[Tensor, Tensor]] = []  # labels and positions
+
+    def forward(images: Tensor) -> Tensor:
+        logits: Tensor = shown.network(images)
+        confidence, prediction = logits.float().softmax(1).max(1)
+        kept.append((confidence.cpu(), prediction.cpu()))
+        return logits
 
     def finish(batch: Batch) -> None:
-        recorder.finish(batch)
+        known.append((batch.labels, batch.positions))
         on_batch(len(batch.labels))
 
-    names = tuple(images.class_names)
+    names = tuple(shown.images.class_names)
     accuracy = evaluate_classifier(
-        recorder.forward,
-        images,
-        preparation=preparation,
+        forward,
+        shown.images,
+        preparation=shown.preparation,
         num_classes=len(names),
-        device=device,
+        device=shown.device,
         batch_size=batch_size,
         workers=workers,
         on_batch=finish,
     )
-    positions, labels, predictions, confidences = recorder.facts()
+    confidences, predictions = map(torch.cat, zip(*kept, strict=True))
+    labels, positions = map(torch.cat, zip(*known, strict=True))
     wrong = predictions != labels
     order = (confidences * wrong).argsort(descending=True, stable=True)[: min(mistakes, int(wrong.sum()))]
     return Measured(
@@ -154,11 +132,11 @@ def measure(
         bars=calibration_bars(confidences, ~wrong),
         mistakes=[
             Mistake(
-                name=_name(images, int(positions[index])),
+                name=_name(shown.images, int(positions[index])),
                 truth=names[int(labels[index])],
                 prediction=names[int(predictions[index])],
                 confidence=float(confidences[index]),
-                picture=_thumbnail(images[int(positions[index])][0]),
+                picture=_thumbnail(shown.images[int(positions[index])][0]),
             )
             for index in order.tolist()
         ],
@@ -191,53 +169,36 @@ def calibration_bars(confidences: Tensor, right: Tensor, *, bins: int = BINS) ->
 
 
 @torch.inference_mode()
-def measure_speed(network: nn.Module, preparation: ImagePreparation, *, device: torch.device) -> list[Speed]:
+def measure_speed(shown: Shown) -> list[Speed]:
     """A forward pass of one image and of sixteen: fused, PyTorch, float32, channels_last."""
-    fused = fuse(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fused = fuse(shown.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def call(batch: int) -> Callable[[], None]:
-        x = torch.randn(batch, 3, *preparation.size, device=device).to(memory_format=torch.channels_last)
-
-        def forward() -> None:
-            fused(x)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-
-        return forward
+        x = torch.randn(batch, 3, *shown.preparation.size, device=shown.device)
+        return finished(fused, x.to(memory_format=torch.channels_last))
 
     times = interleaved({str(batch): call(batch) for batch in (1, 16)}, seconds=_SPEED_SECONDS, calls=1)
     return [Speed(int(batch), 1e3 * timing.median) for batch, timing in times.items()]
 
 
-def measure_field(
-    network: nn.Module,
-    images: Any,
-    *,
-    preparation: ImagePreparation,
-    device: torch.device,
-    count: int,
-    on_batch: Callable[[int], None] = lambda images: None,
-) -> Field:
+def measure_field(shown: Shown, count: int, *, on_batch: Callable[[int], None]) -> Field:
     """The effective receptive field of the last stage over images spread evenly over a data set.
 
     Args:
-        network: on `device`.
-        images: of `recnext.tasks.classification.evaluate.open_for`.
-        preparation: of the images.
-        device: to compute on.
+        shown: whose.
         count: images.
         on_batch: told the images of each batch.
     """
-    transform = preparation.evaluation_transform()
-    count = min(count, len(images))
-    chosen = [index * len(images) // count for index in range(count)]
+    transform, (mean, std) = shown.preparation.evaluation_transform(), (shown.preparation.mean, shown.preparation.std)
+    count = min(count, len(shown.images))
+    chosen = [index * len(shown.images) // count for index in range(count)]
 
     def batches() -> Any:
         for start in range(0, count, _ERF_BATCH):
-            pixels = torch.stack([transform(images[index][0]) for index in chosen[start : start + _ERF_BATCH]])
-            yield normalise(pixels, mean=preparation.mean, std=preparation.std, device=device)
+            pixels = torch.stack([transform(shown.images[index][0]) for index in chosen[start : start + _ERF_BATCH]])
+            yield normalise(pixels, mean=mean, std=std, device=shown.device)
 
-    weights = effective_receptive_field(network, batches(), on_batch=on_batch)
+    weights = effective_receptive_field(shown.network, batches(), on_batch=on_batch)
     scale = (weights / weights.max()).clamp(min=_LEAST).log10() / 3 + 1  # 0.001 to 1 become 0 to 1
     grey = Image.fromarray((255 * scale).round().to(torch.uint8).numpy())
     picture = ImageOps.colorize(grey, black=_COLD, mid=_WARM, white=_HOT)
