@@ -74,11 +74,10 @@ def _opener(seconds: float, *, stream: bool) -> urllib.request.OpenerDirector:
         connection.response_class = response  # type: ignore[assignment]
         return connection
 
-    class Http(urllib.request.HTTPHandler):
+    class Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         def http_open(self, request: urllib.request.Request) -> HTTPResponse:
             return self.do_open(partial(connect, HTTPConnection), request)  # type: ignore[arg-type]
 
-    class Https(urllib.request.HTTPSHandler):
         def https_open(self, request: urllib.request.Request) -> HTTPResponse:
             return self.do_open(partial(connect, HTTPSConnection), request)  # type: ignore[arg-type]
 
@@ -86,8 +85,7 @@ def _opener(seconds: float, *, stream: bool) -> urllib.request.OpenerDirector:
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.UnknownHandler(),
-        Http(),
-        Https(),
+        Handler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPRedirectHandler(),
         urllib.request.HTTPErrorProcessor(),

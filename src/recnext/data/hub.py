@@ -9,7 +9,7 @@ from typing import Any, Union
 from recnext.errors import MissingExtraError, RecNextError
 
 from .labelled import VALIDATION, LabelledImages
-from .streams import MAX_RECORD_BYTES, Record
+from .streams import MAX_RECORD_BYTES, Record, StreamSource
 
 _LOG = logging.getLogger("recnext")
 
@@ -52,7 +52,7 @@ class HubImages(LabelledImages):
         return f"{self._place}/{self.rows[index]}" + (f" ({path})" if path else "")
 
 
-class HubShards:
+class HubShards(StreamSource):
     """A data set of the hub read over the network, or parquet files in a folder, without a copy on disk.
 
     Args:
@@ -66,20 +66,11 @@ class HubShards:
 
     def __init__(self, name: str, *, split: str) -> None:
         chosen = _find_split(name, split)
-        self.root = f"{name} ({chosen})"
         self.data = _load(name, chosen, streaming=True)
-        self.class_names = _class_names(self.data, name, chosen)
-        self.images = _count(name, chosen)
+        names, images = _class_names(self.data, name, chosen), _count(name, chosen)
+        super().__init__(images=images, shards=int(self.data.num_shards), class_names=names, root=f"{name} ({chosen})")
 
-    def __len__(self) -> int:
-        return self.images
-
-    @property
-    def shards(self) -> int:
-        """Files."""
-        return int(self.data.num_shards)
-
-    def read(self, shard: int) -> Iterator[Record]:
+    def records(self, shard: int) -> Iterator[Record]:
         """The records of one file; where it is damaged, a last one says so."""
         place = f"{self.root} shard {shard}"
         try:

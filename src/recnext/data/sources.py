@@ -14,7 +14,6 @@ from .imagenet import open_imagenet
 from .known import Cifar, open_flowers, open_inaturalist
 from .labelled import DataSplits, listed
 from .listing import as_composed
-from .streams import StreamSource
 from .tars import TarImages, TarShards
 
 # kind -> (what the place is, how a split of it is opened)
@@ -27,8 +26,8 @@ _KINDS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "inat2019": ("ROOT", lambda place, split: open_inaturalist(Path(place), year=2019, split=split)),
     "tar": ("ROOT", lambda place, split: TarImages(Path(place), split=split)),
     "hfds": ("NAME", lambda place, split: HubImages(place, split=split)),
-    "hfids": ("NAME", lambda place, split: StreamSource(HubShards(place, split=split))),
-    "wds": ("ROOT", lambda place, split: StreamSource(TarShards(place, split=split))),
+    "hfids": ("NAME", lambda place, split: HubShards(place, split=split)),
+    "wds": ("ROOT", lambda place, split: TarShards(place, split=split)),
 }
 _SCHEME = re.compile(r"([A-Za-z][\w+.-]+):")  # of two letters at least: C:\\ is a folder
 

@@ -8,7 +8,7 @@ import io
 import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
-from typing import Any, NamedTuple, Optional, Protocol, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -32,48 +32,26 @@ class Record(NamedTuple):
     problem: str = ""
 
 
-class Shards(Protocol):
-    """Where records come from.
+class StreamSource:
+    """Images with labels that are read in order, shard by shard; a subclass reads one.
 
-    Attributes:
-        class_names: in the order of the labels.
+    Args:
+        images: how many there are.
+        shards: how many hold them.
+        class_names: in the order of the stored labels.
         root: what to call the data set.
     """
 
-    class_names: tuple[str, ...]
-    root: str
-
-    def __len__(self) -> int:
-        """Images."""
-        ...
-
-    @property
-    def shards(self) -> int:
-        """How many there are."""
-        ...
-
-    def read(self, shard: int) -> Iterator[Record]:
-        """A shard's records, in order; a damaged shard ends with a record that says so."""
-        ...
-
-
-class StreamSource:
-    """Shards as a data set for `make_loader`.
-
-    Args:
-        shards: the records.
-        shuffle: records that a reader draws from in training.
-    """
-
-    def __init__(self, shards: Shards, *, shuffle: int = SHUFFLE) -> None:
+    def __init__(self, *, images: int, shards: int, class_names: Sequence[str], root: str) -> None:
+        self.images = images
         self.shards = shards
-        self.shuffle = shuffle
-        self.class_names = shards.class_names
-        self.root = shards.root
-        self._places = list(range(len(shards.class_names)))
+        self.class_names = tuple(class_names)
+        self.root = root
+        self._stored = self.class_names
+        self._places = list(range(len(self.class_names)))
 
     def __len__(self) -> int:
-        return len(self.shards)
+        return self.images
 
     def take_classes(self, names: Sequence[str]) -> None:
         """Labels the images by the places of their classes in `names`.
@@ -81,12 +59,16 @@ class StreamSource:
         Raises:
             RecNextError: a class is not among them.
         """
-        self._places = places_of(self.shards.class_names, names, root=self.root)
+        self._places = places_of(self._stored, names, root=self.root)
         self.class_names = tuple(names)
 
+    def records(self, shard: int) -> Iterator[Record]:
+        """A shard's records as they are stored, in order; a damaged shard ends with one that says so."""
+        raise NotImplementedError
+
     def read(self, shard: int) -> Iterator[Record]:
-        """A shard's records; a label that is no class is a problem."""
-        for record in self.shards.read(shard):
+        """A shard's records with the labels of `class_names`; a label that is no class is a problem."""
+        for record in self.records(shard):
             if record.problem or 0 <= record.label < len(self._places):
                 yield record if record.problem else record._replace(label=self._places[record.label])
             else:
@@ -207,10 +189,10 @@ class _Training(_Stream):
         """Endless records, pass after pass; each as often as repeats say."""
         batches, draw = self.batches, random.Random(_seed(self.seed, self.batches.epoch, reader))
         for number in count():
-            order = list(range(self.source.shards.shards))
+            order = list(range(self.source.shards))
             random.Random(_seed(self.seed, batches.epoch, number if len(order) < readers else 0)).shuffle(order)
             empty = True
-            for record in _buffered(self.records(reader, readers, order), self.source.shuffle, draw):
+            for record in _buffered(self.records(reader, readers, order), SHUFFLE, draw):
                 empty = False
                 for _ in range(batches.repeats):
                     yield record
@@ -225,7 +207,7 @@ class _Evaluation(_Stream):
         """Each image once over all processes and workers; the last batch of each may be smaller."""
         batches = self.batches
         reader = batches.rank * self.workers + self.worker()
-        order = range(self.source.shards.shards)
+        order = range(self.source.shards)
         records = enumerate(self.records(reader, batches.world_size * self.workers, order))
         while some := list(islice(records, batches.batch_size)):
             yield collate([self.decode(record, SampleKey(-1, 0, position)) for position, record in some])

@@ -17,7 +17,7 @@ from .folders import require_utf8
 from .images import IMAGE_SUFFIXES
 from .labelled import VALIDATION, LabelledImages
 from .listing import Survey, as_composed, is_ignored_path, walk
-from .streams import MAX_RECORD_BYTES, Record
+from .streams import MAX_RECORD_BYTES, Record, StreamSource
 
 INDEX = "_info.json"  # timm's name and format, with "class_names" added
 _META = re.compile(r"__[^/]*__(/|$)")  # what webdataset keeps beside the samples
@@ -109,7 +109,7 @@ def _images_in(file: IO[bytes], place: Member, class_name: str) -> Iterator[tupl
             raise tarfile.ReadError(f"no end of archive at byte {archive.offset}")  # type: ignore[attr-defined]
 
 
-class TarShards:
+class TarShards(StreamSource):
     """Tar files of ``<key>.jpg`` and ``<key>.cls`` pairs, in a folder or behind an http(s) address.
 
     Args:
@@ -129,19 +129,10 @@ class TarShards:
         names = info.get("class_names")
         if not names or not isinstance(names, list) or not all(isinstance(one, str) for one in names):
             raise RecNextError(f"{root}/{INDEX} has no 'class_names', a list in the order of the labels: add it")
-        self.root = f"{root} ({name})"
-        self.class_names = tuple(names)
-        self.images, self.files, self.lengths = _shards_of(info["splits"][name], root)
+        images, self.files, self.lengths = _shards_of(info["splits"][name], root)
+        super().__init__(images=images, shards=len(self.files), class_names=names, root=f"{root} ({name})")
 
-    def __len__(self) -> int:
-        return self.images
-
-    @property
-    def shards(self) -> int:
-        """Tar files."""
-        return len(self.files)
-
-    def read(self, shard: int) -> Iterator[Record]:
+    def records(self, shard: int) -> Iterator[Record]:
         """The records of one tar file, which ends with a problem where it holds fewer than the index says."""
         number = 0
         for record in read_tar(self.files[shard]):
