@@ -6,7 +6,7 @@ from typing import Optional
 
 from recnext.errors import RecNextError
 
-from .labelled import DataSplits, ImageFiles, listed
+from .labelled import DataSplits, ImageFiles, listed, require_utf8
 from .listing import Survey, as_composed, expected_files, is_ignored, walk
 
 _SPLITS = ("train", "val", "test")
@@ -96,20 +96,6 @@ def class_folders(root: Path) -> dict[str, Path]:
         require_sorted_validation(root)
         raise RecNextError(f"{root} holds no class folders: expected {root}/<class>/*, one folder a class")
     return dict(sorted(found.items()))
-
-
-def require_utf8(name: str, place: object) -> str:
-    """The name of a class, which checkpoints store.
-
-    Raises:
-        RecNextError: it is no text in UTF-8.
-    """
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        shown = str(place).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        raise RecNextError(f"{shown} has a name that is not UTF-8, and classes are named by it: rename it") from None
-    return name
 
 
 def require_sorted_validation(root: Path) -> None:

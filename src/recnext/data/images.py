@@ -190,10 +190,11 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Grey images of 16 or 32 bits, or floating point: 16 bits are divided by 257, 0..1 is multiplied by 255."""
-    pixels = np.asarray(image, dtype=np.float32)
+    pixels = np.array(image, dtype=np.float32)
     largest = float(pixels.max(initial=0))
     if image.mode == "F":
         scale = 255.0 if largest <= 1 else 1.0
     else:
         scale = 1 / 257 if image.mode.startswith("I;16") or largest > 255 else 1.0
-    return Image.fromarray(np.clip(np.rint(pixels * scale), 0, 255).astype(np.uint8))
+    pixels *= scale
+    return Image.fromarray(np.rint(pixels, out=pixels).clip(0, 255, out=pixels).astype(np.uint8))

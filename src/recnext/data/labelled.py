@@ -34,7 +34,7 @@ class LabelledImages(Dataset[tuple[Image.Image, int]]):
 
     def __init__(self, labels: Sequence[int], *, class_names: Sequence[str], root: Union[str, Path]) -> None:
         self.labels = list(labels)
-        self.class_names = tuple(class_names)
+        self.class_names = tuple(require_utf8(name, f"a class of {root}") for name in class_names)
         self.root = root
 
     def file(self, index: int) -> Union[str, io.BytesIO]:
@@ -132,6 +132,20 @@ def places_of(names: Sequence[str], known: Sequence[str], *, root: object) -> li
     if unknown:
         raise RecNextError(f"{root} has the classes {listed(unknown)}, which are not among {listed(known)}")
     return [place[as_composed(name)] for name in names]
+
+
+def require_utf8(name: str, place: object) -> str:
+    """The name of a class, which checkpoints store.
+
+    Raises:
+        RecNextError: it is no text in UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = str(place).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise RecNextError(f"{shown} has a name that is not UTF-8, and classes are named by it: rename it") from None
+    return name
 
 
 def timm_order(names: Sequence[str], *, checkpoint: str) -> tuple[str, ...]:

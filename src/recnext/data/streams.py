@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from .batch import Batch, KeyedSample, collate
 from .images import UnreadableImageError, read_image
-from .labelled import places_of
+from .labelled import places_of, require_utf8
 from .sampling import EvaluationBatches, SampleKey, TrainBatches, seed_everything
 from .workers import start_worker
 
@@ -45,7 +45,7 @@ class StreamSource:
     def __init__(self, *, images: int, shards: int, class_names: Sequence[str], root: str) -> None:
         self.images = images
         self.shards = shards
-        self.class_names = tuple(class_names)
+        self.class_names = tuple(require_utf8(name, f"a class of {root}") for name in class_names)
         self.root = root
         self._stored = self.class_names
         self._places = list(range(len(self.class_names)))

@@ -13,10 +13,9 @@ from recnext.errors import RecNextError
 from recnext.text import read_json, to_json
 
 from .download import DownloadError, download, is_url, open_stream, reason_of
-from .folders import require_utf8
 from .images import IMAGE_SUFFIXES
-from .labelled import VALIDATION, LabelledImages
-from .listing import Survey, as_composed, is_ignored_path, walk
+from .labelled import VALIDATION, LabelledImages, require_utf8
+from .listing import Survey, as_composed, is_ignored, is_ignored_path, walk
 from .streams import MAX_RECORD_BYTES, Record, StreamSource
 
 INDEX = "_info.json"  # timm's name and format, with "class_names" added
@@ -45,7 +44,11 @@ class TarImages(LabelledImages):
 
     def __init__(self, root: Path, *, split: str) -> None:
         archive, folder = root / f"{split}.tar", root / split
-        files = [archive] if archive.is_file() else sorted(folder.glob("*.tar"))
+        files = (
+            [archive]
+            if archive.is_file()
+            else sorted(path for path in folder.glob("*.tar") if not is_ignored(path.name))
+        )
         if not files:
             raise RecNextError(
                 f"{root} has neither {archive.name} nor {split}/*.tar: expected archives of class folders"

@@ -6,11 +6,14 @@ import tarfile
 import unicodedata
 
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 
+import recnext
 from recnext.errors import RecNextError
 from recnext.tasks.classification.evaluate import open_for
+from recnext.tasks.classification.teacher import load_teacher
 
 NUMBERS = ("1", "10", "2")  # as strings sort
 
@@ -105,3 +108,11 @@ def test_classes_may_be_called_train_val_and_test(tmp_path):
     assert len(open_for(Network(names, named=False), str(tmp_path), checkpoint="c")) == 3
     with pytest.raises(RecNextError, match="knows 2 classes"):
         open_for(Network(("a", "b")), str(tmp_path), checkpoint="c")
+
+
+def test_a_teacher_without_names_is_refused_where_classes_have_two_orders(tmp_path):
+    path = str(tmp_path / "teacher.pth")
+    torch.save(recnext.load("test_recnext_m", num_classes=3).state_dict(), path)
+    assert load_teacher("test_recnext_m", checkpoint=path, class_names=("a", "b", "c")).num_classes == 3
+    with pytest.raises(RecNextError, match="does not name its classes, and timm sorts 1, 10, 2 otherwise"):
+        load_teacher("test_recnext_m", checkpoint=path, class_names=NUMBERS)

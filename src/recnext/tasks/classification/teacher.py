@@ -16,6 +16,7 @@ from torch import nn
 
 from recnext.checkpoints import load
 from recnext.checkpoints.sources import quiet
+from recnext.data.listing import as_composed
 from recnext.errors import RecNextError
 
 from .settings import TrainSettings
@@ -53,7 +54,7 @@ def load_teacher(name: str, *, checkpoint: Optional[str] = None, class_names: Se
             f"--teacher {name} does not name its classes, and timm sorts {', '.join(class_names[:3])} otherwise: give "
             "a teacher whose file names them, such as one trained on this data"
         )
-    if known and tuple(known) != tuple(class_names):
+    if known and [*map(as_composed, known)] != [*map(as_composed, class_names)]:
         pairs = zip(known, class_names, strict=True)
         theirs, ours = next((theirs, ours) for theirs, ours in pairs if theirs != ours)
         raise RecNextError(

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from recnext.data.labelled import require_utf8
+from recnext.data.listing import as_composed
 from recnext.errors import RecNextError
 from recnext.text import read_json
 
@@ -201,7 +203,7 @@ def _categories(content: Mapping[str, Any], path: Path) -> dict[int, str]:
         _require(record, where, id=int, name=str)
         if not _is_id(record["id"]) or record["id"] in found:
             raise RecNextError(f"{where}: id {record['id']!r:.40} is used twice, or too large; ids must differ")
-        found[record["id"]] = record["name"]
+        found[record["id"]] = require_utf8(as_composed(record["name"]), f"a category of {path}")
     if not found:
         raise RecNextError(f"{path} has no categories: expected at least one, with id and name")
     return found
