@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 
 from recnext.screen import Screen
@@ -20,13 +21,14 @@ def show_demo(
 
     Args:
         screen: to print on.
-        title: of the table.
+        title: above the table.
         lines: what was reached, a title and a text each.
         folder: of the demo.
         files: what may be in it, with what each is.
         commands: to run next.
     """
-    table = Table(title=title, show_header=False, title_justify="left")
+    screen.print(title)
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
     for row in (*lines, *((str(folder / name), text) for name, text in files.items() if (folder / name).exists())):
         table.add_row(*row)
     screen.print(table)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Optional
 
+from rich import box
 from rich.table import Table
 
 from recnext.engine.processes import joined
@@ -55,11 +56,12 @@ def show_evaluation(
 
 def _print(screen: Screen, result: Evaluation) -> None:
     facts = result.facts
-    table = Table(title=f"{facts['checkpoint']} on {facts['data']}", show_header=False, title_justify="left")
+    screen.print(f"{facts['checkpoint']} on {facts['data']}")
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
     if "images" in facts:
         size = facts["image_size"]
         pixels = "x".join(map(str, size)) if isinstance(size, list) else str(size)
-        table.add_row("images", f"{facts['images']} of {facts['classes']} classes at {pixels}")
+        table.add_row("images", f"{facts['images']} of {facts['classes']} classes at {pixels} px")
     for title, text in result.lines:
         table.add_row(title, text)
     screen.print(table)

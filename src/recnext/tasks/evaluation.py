@@ -18,7 +18,7 @@ from recnext.text import to_json
 from .grid import Grid
 from .prediction import LIST_MARK, is_empty_list
 
-_MARKS = {"result.json": '"checkpoint"', "per_class.csv": "class,", "detections.json": LIST_MARK, "confusion.png": MARK}
+_MARKS = {"result.json": '"data": ', "per_class.csv": "class,", "detections.json": LIST_MARK, "confusion.png": MARK}
 
 OnImages = Callable[[int, int], None]
 """Called with the number of images that are done since the last call, and with that of all."""

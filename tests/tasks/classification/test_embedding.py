@@ -19,7 +19,7 @@ from recnext.data.images import open_image
 from recnext.engine.processes import Processes
 from recnext.errors import RecNextError
 from recnext.tasks.classification.chunks import FileChunks, ShardChunks, open_chunks
-from recnext.tasks.classification.embedding import Pooled, TopClasses, write_table
+from recnext.tasks.classification.embedding import ChunkReader, Pooled, TopClasses, write_chunks
 from recnext.tasks.classification.parts import Parts
 from recnext.tasks.classification.predict import class_names_of
 
@@ -57,7 +57,8 @@ def written(model, source, output, *, columns=None, world_size=1, facts=None):
         if rank == 0:
             parts.open(facts or source.facts())
         processes = Processes(rank, world_size, CPU)
-        write_table(model, source, parts, columns=columns, processes=processes, image_size=SIZE, batch_size=3, rows=5)
+        read = ChunkReader(model, columns, device=CPU, image_size=SIZE, batch_size=3)
+        write_chunks(read, source, parts, processes=processes, rows=5)
     parts.join()
     return parquet.read_table(output).to_pydict()
 

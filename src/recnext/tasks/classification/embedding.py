@@ -13,7 +13,7 @@ from recnext.data import normalise
 from recnext.data.images import Unreadable, UnreadableImageError, open_image, read_image
 from recnext.engine.processes import Processes
 
-from .chunks import ChunkSource, Item
+from .chunks import Chunk, ChunkSource, Item
 from .parts import Parts
 from .predict import decoded, prepared_input
 
@@ -75,60 +75,54 @@ class TopClasses:
 Columns = Union[Pooled, TopClasses]
 
 
-@torch.inference_mode()
-def write_table(
-    model: nn.Module,
-    source: ChunkSource,
-    parts: Parts,
-    *,
-    columns: Columns,
-    processes: Processes,
-    forward: Optional[_Forward] = None,
-    image_size: Optional[tuple[int, int]] = None,
-    batch_size: int = 32,
-    workers: int = 2,
-    rows: int = ROWS,
-    on_rows: Callable[[int], None] = lambda rows: None,
-) -> tuple[int, list[Unreadable]]:
-    """Computes this process's chunks that are not done, and writes each as it is finished.
-
-    A table has the columns "image", those of `columns`, and "error", which is null but for images that could not be
-    read. Memory holds one chunk and a few batches.
+class ChunkReader:
+    """Computes the rows of a table for the images of a chunk: one chunk and a few batches are in memory.
 
     Args:
         model: of `recnext.load`, in eval mode on the device.
-        source: of images.
-        parts: opened by the first process.
         columns: what to keep of the network's output.
-        processes: which of them this is.
+        device: of the model.
         forward: computes in place of the model.
         image_size: height and width in pixels; by default those the network was trained at.
         batch_size: images at once.
         workers: threads that decode.
-        rows: images of a chunk; the same in a run that goes on.
-        on_rows: called with the number of images of each chunk.
-
-    Returns:
-        Images of this call, and what could not be read of them.
     """
-    preparation, channels = prepared_input(model, image_size)
-    decode = _Decoder(preparation.evaluation_transform(), grey=channels == 1)
-    run = forward or model.eval()
-    device = processes.device
 
-    def computed(pixels: Tensor) -> dict[str, Tensor]:
-        inputs = normalise(pixels, mean=preparation.mean, std=preparation.std, device=device)
-        return {name: values.cpu() for name, values in columns.outputs(run(inputs)).items()}
+    def __init__(
+        self,
+        model: nn.Module,
+        columns: Columns,
+        *,
+        device: torch.device,
+        forward: Optional[_Forward] = None,
+        image_size: Optional[tuple[int, int]] = None,
+        batch_size: int = 32,
+        workers: int = 2,
+    ) -> None:
+        self.preparation, channels = prepared_input(model, image_size)
+        self.decode = _Decoder(self.preparation.evaluation_transform(), grey=channels == 1)
+        self.columns = columns
+        self.device = device
+        self.forward: _Forward = forward or model.eval()
+        self.reading = {"batch_size": batch_size, "workers": workers}
+        blank = torch.zeros(1, channels, *self.preparation.size, dtype=torch.uint8)
+        self.names = list(self._compute(blank))  # also for a chunk without one readable image
 
-    blank = torch.zeros(1, channels, *preparation.size, dtype=torch.uint8)
-    names = list(computed(blank))  # also for a chunk without one readable image
-    count, unreadable = 0, list[Unreadable]()
-    for chunk in source.chunks(rank=processes.rank, world_size=processes.world_size, rows=rows, done=parts.done):
-        table: dict[str, list[Optional[Tensor]]] = {name: [] for name in names}
+    @torch.inference_mode()
+    def _compute(self, pixels: Tensor) -> dict[str, Tensor]:
+        inputs = normalise(pixels, mean=self.preparation.mean, std=self.preparation.std, device=self.device)
+        return {name: values.cpu() for name, values in self.columns.outputs(self.forward(inputs)).items()}
+
+    def __call__(self, chunk: Chunk) -> tuple[dict[str, Any], list[Unreadable]]:
+        """Arrow arrays by name, and what could not be read.
+
+        The columns are "image", those asked for, and "error", which is null but for images that could not be read.
+        """
+        table: dict[str, list[Optional[Tensor]]] = {name: [] for name in self.names}
         errors: list[Optional[str]] = []
-        for batch in decoded(chunk.items, decode, batch_size=batch_size, workers=workers):
+        for batch in decoded(chunk.items, self.decode, **self.reading):
             pixels = [result for _, result in batch if isinstance(result, Tensor)]
-            outputs = computed(torch.stack(pixels)) if pixels else {}
+            outputs = self._compute(torch.stack(pixels)) if pixels else {}
             found = {name: iter(values) for name, values in outputs.items()}
             for _, result in batch:
                 readable = isinstance(result, Tensor)
@@ -136,12 +130,40 @@ def write_table(
                     column.append(next(found[name]) if readable else None)
                 errors.append(None if isinstance(result, Tensor) else result)
         images = [item.name for item in chunk.items]
-        arrays = {name: columns.column(name, column) for name, column in table.items()}
-        parts.write(chunk.name, {"image": _strings(images), **arrays, "error": _strings(errors)})
-        unreadable += [Unreadable(name, error) for name, error in zip(images, errors, strict=True) if error is not None]
-        count += len(images)
-        on_rows(len(images))
-    return count, unreadable
+        arrays = {name: self.columns.column(name, column) for name, column in table.items()}
+        failed = [Unreadable(name, error) for name, error in zip(images, errors, strict=True) if error is not None]
+        return {"image": _strings(images), **arrays, "error": _strings(errors)}, failed
+
+
+def write_chunks(
+    read: ChunkReader,
+    source: ChunkSource,
+    parts: Parts,
+    *,
+    processes: Processes,
+    rows: int = ROWS,
+    on_rows: Callable[[int], None] = lambda rows: None,
+) -> list[Unreadable]:
+    """Computes this process's chunks that are not done, and writes each as it is finished.
+
+    Args:
+        read: computes a chunk.
+        source: of images.
+        parts: opened by the first process.
+        processes: which of them this is.
+        rows: images of a chunk; the same in a run that goes on.
+        on_rows: called with the number of images of each chunk.
+
+    Returns:
+        What could not be read.
+    """
+    unreadable: list[Unreadable] = []
+    for chunk in source.chunks(rank=processes.rank, world_size=processes.world_size, rows=rows, done=parts.done):
+        columns, failed = read(chunk)
+        parts.write(chunk.name, columns)
+        unreadable += failed
+        on_rows(len(chunk.items))
+    return unreadable
 
 
 def _strings(values: Sequence[Optional[str]]) -> Any:

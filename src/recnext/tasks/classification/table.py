@@ -18,7 +18,7 @@ from recnext.engine.settings import require
 from recnext.sizes import MOST_WORKERS
 
 from .chunks import open_chunks
-from .embedding import ROWS, Columns, Pooled, TopClasses, write_table
+from .embedding import ROWS, ChunkReader, Columns, Pooled, TopClasses, write_chunks
 from .network import Accelerate, ClassifierSettings
 from .parts import Parts
 from .predict import class_names_of
@@ -94,18 +94,16 @@ class TableSettings(ClassifierSettings):
             done = parts.rows()
             left = None if source.total is None else -(-max(source.total - done, 0) // processes.world_size)
             on_start(done, left)
-            _, unreadable = write_table(
+            read = ChunkReader(
                 network,
-                source,
-                parts,
-                columns=kept,
-                processes=processes,
+                kept,
+                device=processes.device,
                 forward=self.accelerated(network, processes, accelerate),
                 image_size=self.size,
                 batch_size=self.batch_size,
                 workers=self.workers or os.cpu_count() or 1,
-                on_rows=on_rows,
             )
+            unreadable = write_chunks(read, source, parts, processes=processes, on_rows=on_rows)
             processes.wait()
             rows = parts.join() if processes.first else 0
         return rows, unreadable
