@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import multiprocessing
 import os
 import shutil
 
@@ -57,6 +58,16 @@ def test_nan_on_one_rank_stops_both_and_names_its_images_alone(digit_folders, tm
     assert (batch["process"], batch["loss"], len(batch["files"])) == (1, "inf", 8)
 
 
+def test_a_loading_process_that_is_killed_is_one_line(train, tmp_path):
+    def kill(step):
+        for worker in multiprocessing.active_children():
+            if "Process-" in worker.name:
+                worker.kill()
+
+    with pytest.raises(RecNextError, match=r"a process that loads images was killed .*--workers.*: --resume goes on"):
+        train(tmp_path / "run", workers=1, epochs=20, save_every=1, on_step=kill)
+
+
 def test_out_of_gpu_memory_is_one_line(train, tmp_path):
     def exhaust(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has 8 GiB.")
@@ -81,12 +92,14 @@ def test_full_disk_keeps_the_last_epoch_and_says_so(train, tmp_path, monkeypatch
     config = (tmp_path / "full" / "config.yaml").read_text().replace("epochs: 1\n", "epochs: 2\n")
     (tmp_path / "full" / "config.yaml").write_text(config)
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match=r"no space left on the disk; the save before is whole.*--resume") as caught:
+    with pytest.raises(
+        OSError, match=r"no space left on the disk; .* keeps the state saved before: free some and go on with --resume"
+    ) as caught:
         train(tmp_path / "full", resume=True)
     assert caught.value.filename.endswith("last.safetensors")
     for name in ("last.safetensors", "state.pt", "metrics.jsonl"):
         assert (tmp_path / "full" / name).read_bytes() == before[name]
-    assert not list((tmp_path / "full").glob(".*"))
+    assert not list((tmp_path / "full").glob(".*.tmp"))
 
 
 @pytest.mark.parametrize(
@@ -108,6 +121,9 @@ def test_full_disk_keeps_the_last_epoch_and_says_so(train, tmp_path, monkeypatch
         ({"teacher_checkpoint": "x.pth"}, "--teacher-checkpoint needs the teacher's timm name"),
         ({"auto_augment": "rand"}, "--auto-augment is 'rand': expected"),
         ({"hflip": 1.5}, "--hflip is 1.5: expected a probability from 0 to 1"),
+        ({"workers": 100_000}, "--workers is 100000: expected [0-9]+ at most"),
+        ({"epochs": 2**70}, "--epochs is 1180591620717411303424: expected 1000000 at most"),
+        ({"auto_augment": "rand-m9999999999-n99999999"}, "--auto-augment is .*: expected m of at most 30"),
     ],
 )
 def test_settings_are_checked(changes, message):

@@ -9,7 +9,7 @@ import torch
 
 from engine.runs import Killed, assert_same_run, killed_at, settings
 from recnext.engine.run import train
-from recnext.engine.run_folder import RunFolder
+from recnext.engine.run_folder import RunFolder, pack_state
 from recnext.errors import RecNextError
 from recnext.tasks.classification.job import ClassificationJob
 
@@ -82,8 +82,46 @@ def test_other_data_is_refused(whole, digit_folders, tmp_path):
 
     shutil.copytree(digit_folders, tmp_path / "fewer")
     next((tmp_path / "fewer" / "train" / "3").iterdir()).unlink()
-    with pytest.raises(RecNextError, match="train images: 40, now 39"):
+    with pytest.raises(RecNextError, match=r"other data \(40 training images, now 39"):
         train(ClassificationJob(), settings(output=str(whole), resume=True), data=tmp_path / "fewer")
+
+
+def test_a_flipped_bit_is_noticed_and_the_older_state_serves(train, tmp_path, whole):
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        train(folder, **OPTIONS, keep=2, on_step=killed_at(7))
+    state = folder / "state.pt"
+    for share in (0.2, 0.5, 0.8):
+        content = bytearray(state.read_bytes())
+        content[int(share * len(content))] ^= 0x40
+        state.write_bytes(content)
+        with pytest.raises(RecNextError, match=r"state\.pt is damaged \(its checksum is another\): start anew from"):
+            RunFolder(folder).load_state()
+        content[int(share * len(content))] ^= 0x40
+        state.write_bytes(content)
+    train(folder, resume=True)
+    assert_same_run(whole, folder)
+
+
+def test_a_state_of_another_network_is_one_line(train, tmp_path):
+    train(tmp_path / "run", epochs=1)
+    state = RunFolder(tmp_path / "run").load_state()[0]
+    for change in ({"model": {}}, {"processes": "many"}, {"optimizer": None}):
+        (tmp_path / "run" / "state.pt").write_bytes(pack_state({**state, **change}))
+        with pytest.raises(RecNextError, match="the state of another network or program") as caught:
+            train(tmp_path / "run", epochs=2, resume=True)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_second_training_in_the_folder_is_refused(train, tmp_path):
+    folder = tmp_path / "run"
+    train(folder, epochs=1)
+    (folder / ".state.pt.left.tmp").write_bytes(b"of a killed save")
+    with RunFolder(folder).held():
+        assert not (folder / ".state.pt.left.tmp").exists()
+        with pytest.raises(RecNextError, match=f"another process is writing the run in {folder}"):
+            train(folder, epochs=2, resume=True)
+    assert len(train(folder, epochs=2, resume=True).records) == 2
 
 
 def test_a_damaged_state_is_named(train, tmp_path):

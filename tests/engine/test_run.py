@@ -27,7 +27,15 @@ def run_folder(tmp_path_factory, digit_folders):
 def test_files_of_a_run(run_folder):
     names = {path.name for path in run_folder.iterdir()}
     weights = {"best.safetensors", "last.safetensors", "best_ema.safetensors", "last_ema.safetensors"}
-    assert names == weights | {"config.yaml", "recipe.yaml", "metrics.jsonl", "summary.json", "state.pt", "curves.png"}
+    assert names == weights | {
+        "config.yaml",
+        "recipe.yaml",
+        "metrics.jsonl",
+        "summary.json",
+        "state.pt",
+        "curves.png",
+        ".lock",
+    }
 
 
 def test_metrics_and_summary(run_folder):

@@ -26,9 +26,11 @@ class TaskContract:
 
     Attributes:
         job: of the task.
+        depth: of the image files below a folder that has no others.
     """
 
     job: Any
+    depth = 1
 
     def settings(self, **changes: Any) -> Any:
         """Two epochs of at least three steps."""
@@ -109,6 +111,32 @@ class TaskContract:
         result = self.train(tmp_path / "run", root, epochs=1, resume=True, on_step=steps.append)
         assert len(result.records) == 1
         assert not steps  # the epoch is kept: only its evaluation was left
+
+    def test_other_data_are_refused_and_moved_data_are_not(self, whole: Path, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        shutil.copytree(whole, run)
+        self.train(run, self.write_data(tmp_path / "moved"), resume=True)
+        for split, name in (("train", "training"), ("val", "validation")):
+            other = self.write_data(tmp_path / split)
+            self.relabel(other, split)
+            with pytest.raises(RecNextError, match=f"other data .names, sizes or labels of the {name} images differ"):
+                self.train(run, other, epochs=3, resume=True)
+
+    def test_images_that_cannot_be_read_at_all_are_counted_and_named(self, tmp_path: Path) -> None:
+        root = self.write_data(tmp_path / "data")
+        first = self.image(root, "train")
+        content = first.read_bytes()
+        for path in first.parents[self.depth - 1].rglob(f"*{first.suffix}"):
+            path.write_bytes(b"broken")
+        with pytest.raises(
+            RecNextError, match=r"none of the [0-9]+ images in .* can be read; the first: .*cannot read"
+        ):
+            self.train(tmp_path / "all", root)
+        first.write_bytes(content)
+        with pytest.raises(UnreadableImageError, match=r"more than --max-unreadable 0\.01 allows: .*cannot read"):
+            self.train(tmp_path / "run", root)
+        assert not (tmp_path / "run" / "diverged.json").exists()
+        assert len(json.loads((tmp_path / "run" / "unreadable.json").read_text())) > 1
 
     def test_two_ranks_train_one_model_and_see_each_image_once(self, data: Path, tmp_path: Path) -> None:
         chosen = self.settings(output=str(tmp_path), epochs=1)

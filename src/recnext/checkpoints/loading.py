@@ -153,7 +153,7 @@ def _with_weights(
             "unfused weights it was made from (for training these are needed)"
         )
     if name is None:
-        name = metadata.model if metadata else found.name if found else None
+        name = network_of(weights)
         if name is None:
             what = f"holds {found}, which has no name" if found else "does not say which network it is"
             raise RecNextError(f"{weights.source} {what}: give the name of the network, and its arguments if any")
@@ -169,6 +169,14 @@ def _with_weights(
     if num_classes is not None and num_classes != classes:
         _new_heads(model, num_classes)
     return model
+
+
+def network_of(weights: Weights) -> Optional[str]:
+    """Name of the network that weights are of, by their metadata or their shapes; None where neither tells."""
+    if weights.metadata is not None:
+        return weights.metadata.model
+    found = read_architecture(weights.state)
+    return None if found is None else found.name
 
 
 def _base(name: str) -> str:

@@ -91,6 +91,12 @@ def dispatch(arguments: list[str]) -> int:
         return _fail(str(missing), 2)
     except BrokenPipeError:  # `recnext list | head`
         raise
+    except RuntimeError as error:
+        from recnext.data.workers import explain_worker
+
+        if (text := explain_worker(error)) is None:
+            raise
+        return _fail(text, 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", 1)

@@ -20,8 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from recnext.errors import RecNextError
+from recnext.limits import most
 from recnext.screen import Screen
-from recnext.sizes import MOST_WORKERS
 from recnext.sizes import SMALLEST_IMAGE as SMALLEST_IMAGE
 from recnext.sizes import parse_size as parse_size
 from recnext.text import printable, to_json
@@ -33,13 +33,12 @@ def require_at_least(least: int, **values: Optional[int]) -> None:
     """Checks flags named as parameters are, ``batch_size`` for ``--batch-size``; None is a flag left out.
 
     Raises:
-        RecNextError: one is smaller than `least`.
+        RecNextError: one is smaller than `least`, or larger than such a number may be.
     """
     for name, value in values.items():
-        if value is not None and value < least:
-            raise RecNextError(f"--{name.replace('_', '-')} is {value}: expected an integer from {least}")
-        if name == "workers" and value is not None and value > MOST_WORKERS:
-            raise RecNextError(f"--workers is {value}: expected {MOST_WORKERS} at most")
+        if value is not None and not least <= value <= most(name):
+            expected = f"an integer from {least}" if value < least else f"{most(name)} at most"
+            raise RecNextError(f"--{name.replace('_', '-')} is {value}: expected {expected}")
 
 
 def require_folder(output: Union[str, Path, None]) -> None:

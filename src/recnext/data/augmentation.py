@@ -8,7 +8,8 @@ from recnext.errors import RecNextError
 
 EraseMode = Literal["pixel", "color", "zero"]
 
-_RAND_AUGMENT = re.compile(r"rand-m\d+(\.\d+)?(-(n\d+|mstd\d+(\.\d+)?|mmax\d+|inc[01]|p\d+(\.\d+)?|w\d+))*")
+_RAND_AUGMENT = re.compile(r"rand-m\d+(-(n\d+|mstd\d+(\.\d+)?|mmax\d+|inc[01]|p\d+(\.\d+)?))*")
+_LARGEST = {"m": 30, "n": 15, "mstd": 100, "mmax": 100, "inc": 1, "p": 1}  # of the numbers in a policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,9 @@ class Augmentation:
         self._require("color_jitter", 0 <= self.color_jitter < float("inf"), "a number from 0")
         known = self.auto_augment in ("", "3a") or _RAND_AUGMENT.fullmatch(self.auto_augment) is not None
         self._require("auto_augment", known, "'', '3a' or a RandAugment policy such as 'rand-m9-mstd0.5-inc1'")
+        for name, value in re.findall(r"-([a-z]+)([\d.]+)", self.auto_augment):
+            most = _LARGEST[name]
+            self._require("auto_augment", float(value) <= most, f"{name} of at most {most}")
         self._require("erase_mode", self.erase_mode in ("pixel", "color", "zero"), "pixel, color or zero")
         self._require("repeats", self.repeats >= 1, "an integer from 1")
         self._require(

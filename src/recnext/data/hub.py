@@ -46,6 +46,10 @@ class HubImages(LabelledImages):
         image = self.data[self.rows[index]]["image"] or {}
         return io.BytesIO(image["bytes"]) if image.get("bytes") else str(image.get("path"))
 
+    def identity(self, index: int) -> str:
+        """Row and label; its name would have the image read."""
+        return f"{self.rows[index]}\t{self.labels[index]}"
+
     def name(self, index: int) -> str:
         """The data set, split and row, and the file's name where the data set has it."""
         path = (self.data[self.rows[index]]["image"] or {}).get("path")

@@ -49,6 +49,10 @@ class LabelledImages(Dataset[tuple[Image.Image, int]]):
         """What to call an image in messages."""
         raise NotImplementedError
 
+    def identity(self, index: int) -> str:
+        """Name and label of an image, in one text."""
+        return f"{self.name(index)}\t{self.labels[index]}"
+
     def image(self, index: int) -> Image.Image:
         """The decoded image.
 

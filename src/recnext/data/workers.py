@@ -3,6 +3,7 @@
 import os
 import signal
 import warnings
+from typing import Optional
 
 
 def start_worker(_: int) -> None:
@@ -11,3 +12,16 @@ def start_worker(_: int) -> None:
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     warnings.filterwarnings("ignore", module="PIL")  # oddities of EXIF data, one line an image
+
+
+def explain_worker(error: Exception) -> Optional[str]:
+    """What happened to a loading process, in words; None where the error is of something else.
+
+    Args:
+        error: raised while batches were loaded; PyTorch may raise it in the midst of other work.
+    """
+    gone = isinstance(error, (ConnectionResetError, ConnectionRefusedError, EOFError))  # while it handed a batch over
+    if not gone and not str(error).startswith(("DataLoader worker", "Pin memory thread")):
+        return None
+    shared = "shared memory (/dev/shm) ran out" if "bus error" in str(error).lower() else "did memory run out?"
+    return f"a process that loads images was killed ({shared}): fewer --workers, or a smaller --batch-size, need less"

@@ -1,9 +1,8 @@
 """What a run writes about itself: its config, the lines at its start, its summary."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -11,37 +10,47 @@ from rich.console import Console
 from torch import nn
 
 from recnext._version import __version__
+from recnext.data.identity import identity_of
 
 from .accelerator import precision_of
+from .choosing import warn_of_few
 from .job import Job, Splits
 from .result import TrainingResult
-from .run_folder import Record
+from .run_folder import Record, RunFolder
 from .settings import LoopSettings, counted
 from .task import BatchOrder
 
 _PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "faster-coco-eval")
 
 
+def describe_data(splits: Splits) -> dict[str, Any]:
+    """What ``config.yaml`` says of the data, and a resumed run must find again."""
+    return {
+        "data": splits.source,
+        "class_names": list(splits.class_names),
+        "train_images": len(splits.train),
+        "val_images": len(splits.val),
+        "train_digest": identity_of(splits.train),
+        "val_digest": identity_of(splits.val),
+    }
+
+
 def run_config(
     job: Job,
     settings: LoopSettings,
+    facts: Mapping[str, Any],
     *,
     model: nn.Module,
-    splits: Splits,
     batches: BatchOrder,
     accelerator: Accelerator,
 ) -> dict[str, Any]:
-    """The content of ``config.yaml``."""
+    """The content of ``config.yaml``; `facts` are those of `describe_data` and of the job."""
     global_batch = batches.batch_size * batches.world_size * settings.accumulate
     lr, rule = settings.peak_lr(global_batch)
     return {
         "task": job.name,
         "settings": settings.to_dict(),
-        "data": splits.source,
-        "class_names": list(splits.class_names),
-        "train_images": len(splits.train),
-        "val_images": len(splits.val),
-        **job.facts(settings, model, splits),
+        **facts,
         "lr": lr,
         "lr_rule": rule,
         "global_batch": global_batch,
@@ -65,24 +74,25 @@ def _versions() -> dict[str, str]:
 
 def announce(
     console: Console,
+    title: str,
     settings: LoopSettings,
     *,
-    title: str,
     config: dict[str, Any],
     batches: BatchOrder,
-    folder: Path,
+    run: RunFolder,
     notes: Sequence[str],
 ) -> None:
     """Prints what is about to happen, the learning-rate rule among it, and `notes`."""
-    steps = counted(len(batches) // settings.accumulate, "step")
+    per_epoch = len(batches) // settings.accumulate
+    steps = counted(per_epoch, "step")
     length = settings.length() if settings.steps is not None else f"{settings.length()} of {steps}"
     lines = [
         f"{title}, {config['parameters'] / 1e6:.2f} M parameters, {len(config['class_names'])} classes",
         f"{config['train_images']} images to train on, {config['val_images']} to evaluate on, in {config['data']}",
         f"{config['lr_rule']}; {length}, {config['device']}, {config['precision']}, "
         f"{counted(config['processes'], 'process', 'es')}",
-        f"run folder: {folder}",
-        *(note for note in notes if note),
+        f"run folder: {run.path}",
+        *(note for note in (*notes, warn_of_few(settings.total_steps(per_epoch))) if note),
     ]
     if batches.batch_size < settings.batch_size:
         lines.append(f"batch lowered from {settings.batch_size} to {batches.batch_size}: there are no more images")

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
+from recnext.data.workers import explain_worker
 from recnext.errors import RecNextError
 from recnext.text import to_json
 
@@ -79,12 +80,12 @@ def _kept(run: RunFolder) -> str:
 
 
 @contextmanager
-def explained(*, batch_size: int, accumulate: int) -> Iterator[None]:
-    """Turns a full disk and an exhausted GPU into one line that says what to do.
+def explained(run: RunFolder, *, batch_size: int, accumulate: int) -> Iterator[None]:
+    """Turns a full disk, an exhausted GPU and a loading process that was killed into one line that says what to do.
 
     Raises:
         OSError: with the text and the file.
-        RecNextError: out of GPU memory.
+        RecNextError: out of GPU memory, or a loading process ended.
     """
     try:
         yield
@@ -97,8 +98,14 @@ def explained(*, batch_size: int, accumulate: int) -> Iterator[None]:
             f"out of GPU memory at --batch-size {batch_size} ({first}): {half}a smaller --image-size or "
             "--precision bf16 help"
         ) from None
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        text = explain_worker(error)
+        if text is None:
+            raise
+        raise RecNextError(f"{text}; {_kept(run)}{': --resume goes on there' if run.has_state() else ''}") from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        text = "no space left on the disk; the save before is whole: free some and go on with --resume"
+        text = f"no space left on the disk; {_kept(run)}: free some and "
+        text += "go on with --resume" if run.has_state() else "start again"
         raise OSError(error.errno, text, error.filename) from error

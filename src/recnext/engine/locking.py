@@ -1,5 +1,6 @@
 """A lock on a file, which ends with the process that holds it, however that ends."""
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+
+
+_TAKEN = (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
 
 
 @contextmanager
@@ -31,6 +35,9 @@ def locked(path: Path, *, what: str) -> Iterator[None]:
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
             else:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _TAKEN:  # a file system without locks
+                yield
+                return
             raise RecNextError(f"another process is writing {what}: wait for it, or choose another --output") from None
         yield

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 import torch
 from accelerate import Accelerator
@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from recnext.data.images import UnreadableImageError
 from recnext.data.sampling import seed_everything
 from recnext.errors import RecNextError
+from recnext.text import to_json
 
 from .accelerator import autocast_dtype, broadcast_buffers, peak_memory, sync_batchnorm, unwrapped, wrapped
 from .curves import draw_curves
@@ -34,7 +35,7 @@ from .job import EMA, Job
 from .optimization import clip_gradients, make_optimizer
 from .progress import RunProgress, Watch
 from .result import PeriodSums, Step, TrainingResult
-from .run_folder import Record, RunFolder
+from .run_folder import UNREADABLE, Record, RunFolder
 from .schedule import LearningRate
 from .settings import LoopSettings
 from .signals import StopRequest
@@ -80,7 +81,7 @@ def fit(
             unreadable; nothing is overwritten.
         OSError: a file could not be written; the files of the save before are whole.
     """
-    with explained(batch_size=settings.batch_size, accumulate=settings.accumulate):
+    with explained(run, batch_size=settings.batch_size, accumulate=settings.accumulate):
         loop = _Loop(job, task, loaders, settings, run, accelerator, watch)
         start_tracking(accelerator, settings=settings.to_dict(), name=run.path.name)
         notes = loop.restore() if resume else ()
@@ -214,6 +215,9 @@ class _Loop:
     def train_step(self, group: Sequence[LoadedBatch]) -> tuple[float, bool]:
         """One step of all processes; their mean loss, and whether one of them was asked to stop."""
         assert self.model is not None
+        if not all(batch.names for batch in group):
+            self.count_unreadable(group, sum(len(batch.unreadable) for batch in group))
+            self.stop_unreadable("not one image of a batch can be read", self.sums.names)
         self.schedule.set(self.done)
         losses = []
         for index, batch in enumerate(group):
@@ -257,10 +261,16 @@ class _Loop:
         self.sums.unreadable += count
         limit = math.ceil(self.settings.max_unreadable * self.batches.length)
         if self.sums.unreadable > limit:
-            raise RecNextError(
+            self.stop_unreadable(
                 f"{self.sums.unreadable} of {self.batches.length} training images are unreadable, more than "
-                f"--max-unreadable {self.settings.max_unreadable:g} allows: {'; '.join(self.sums.names[:3])}"
+                f"--max-unreadable {self.settings.max_unreadable:g} allows",
+                self.sums.names,
             )
+
+    def stop_unreadable(self, what: str, names: Sequence[str]) -> NoReturn:
+        """Ends the session with one line; ``unreadable.json`` names all."""
+        self.folder.write_text(UNREADABLE, to_json(names, indent=1) + "\n")
+        raise UnreadableImageError(f"{what}: {'; '.join(names[:3])}")
 
     def evaluate(self) -> dict[str, float]:
         """Metrics over all processes, the averaged weights' with the prefix `EMA`."""
@@ -282,11 +292,13 @@ class _Loop:
                 unreadable.append(str(error))
             if unreadable := gather_object(unreadable):
                 self.save_state()  # once the image is mended, a resumed run has only this left to do
-                raise UnreadableImageError(unreadable[0])
+                self.stop_unreadable("the evaluation needs every image", unreadable)
             stop = torch.tensor([float(bool(self.stop))], device=self.device)
             if self.accelerator.reduce(stop, "sum").item() > 0:
                 self.save_and_leave()
             metrics.update({prefix + name: value for name, value in result().items()})
+        if math.isnan(metrics[self.monitored.key]):
+            raise RecNextError(f"{self.monitored.title} cannot be measured: no label in the validation images counts")
         return metrics
 
     def evaluated(self) -> Iterator[tuple[str, nn.Module]]:
@@ -369,7 +381,8 @@ class _Loop:
     def restore(self) -> tuple[str, ...]:
         """Goes back to the saved state; what the user should know of it."""
         state, notes = self.folder.load_state()
-        restore(state, self.raw, self.ema, self.optimizer, self.accelerator, source=str(self.folder.path))
-        self.period, self.step, self.records = state["epoch"], state["step"], state["records"]
-        self.sums = PeriodSums(**state["sums"])
+        source = str(self.folder.path)
+        position = restore(state, self.raw, self.ema, self.optimizer, self.accelerator, source=source)
+        self.period, self.step, self.records = position["epoch"], position["step"], position["records"]
+        self.sums = PeriodSums(**position["sums"])
         return (*notes, f"goes on after step {self.done} of {self.total}")

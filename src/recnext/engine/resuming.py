@@ -9,7 +9,7 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from recnext.errors import RecNextError
 
-from .job import Job, Splits
+from .job import Job
 from .run_folder import RunFolder
 from .settings import LoopSettings
 
@@ -39,18 +39,33 @@ def resume_settings(
     return resumed(now, read_settings(job.settings, stored["settings"], source=run.path / "config.yaml"), given=given)
 
 
-def require_same_data(run: RunFolder, stored: Mapping[str, Any], splits: Splits) -> None:
+def require_same_data(run: RunFolder, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuses to go on with other images than a run was started with.
 
+    Args:
+        run: its folder, for the error.
+        stored: the content of its ``config.yaml``.
+        now: what `describe_data` says of the images.
+
     Raises:
-        RecNextError: its ``config.yaml`` says others.
+        RecNextError: the two differ.
     """
-    for key, now in (("class_names", list(splits.class_names)), ("train_images", len(splits.train))):
-        if stored.get(key) != now:
-            shown = (stored.get(key), now) if isinstance(now, int) else ("others", ", ".join(now[:8]))
+    texts = {
+        "class_names": "the classes are others",
+        "train_images": f"{stored.get('train_images')} training images, now {now['train_images']}",
+        "val_images": f"{stored.get('val_images')} validation images, now {now['val_images']}",
+        "train_digest": "names, sizes or labels of the training images differ",
+        "val_digest": "names, sizes or labels of the validation images differ",
+    }
+    mended = run.stopped_unreadable()
+    for key, text in texts.items():
+        before, after = stored.get(key), now[key]
+        if mended and isinstance(before, dict) and isinstance(after, dict):
+            before, after = before.get("labels"), after["labels"]  # the sizes of what was mended differ
+        if before != after:
             raise RecNextError(
-                f"{run.path} was started on other data ({key.replace('_', ' ')}: {shown[0]}, now {shown[1]}): "
-                "resume on the same images, or start a new run with another --output"
+                f"{run.path} was started on other data ({text}): resume on the same images, or start a new run with "
+                "another --output"
             )
 
 

@@ -10,7 +10,8 @@ from recnext.data.sampling import seed_everything
 from recnext.errors import RecNextError
 
 from .accelerator import make_accelerator
-from .description import announce, run_config, summarise
+from .choosing import fit_batch, take_network
+from .description import announce, describe_data, run_config, summarise
 from .job import Job, Splits
 from .loop import fit
 from .progress import Watch
@@ -33,11 +34,10 @@ def train(
     """Trains a network and leaves the run in its output folder.
 
     Args:
-        job: what is trained, such as `recnext.tasks.classification.ClassificationJob`.
-        settings: of the run, of the class `job.settings`; a resumed one takes those it was started with.
+        job: what is trained, such as `recnext.tasks.classification.job.ClassificationJob`.
+        settings: of the class `job.settings`; a resumed run takes those it was started with.
         data: what `job.open` takes.
-        given: names of the settings that were asked for, which a resumed run may not contradict; by default those
-            that differ from their defaults.
+        given: names of the settings that were asked for; by default those that differ from their defaults.
         console: for the progress, in the first process only; None is silent.
         on_step: called after each optimizer step, and after the save that may follow it.
         on_period: called after each evaluation and its save, with the record.
@@ -47,43 +47,50 @@ def train(
         MissingExtraError: a package that the task needs is not installed.
         OSError: a file could not be written.
     """
+    settings = take_network(settings, given=given)
     accelerator = make_accelerator(
         device=settings.device, precision=settings.precision, tracker=settings.tracker, folder=settings.folder
     )
     console = console if accelerator.is_main_process else None
     run = RunFolder(settings.folder, writer=accelerator.is_main_process)
-    started = run.open(resume=settings.resume)
-    stored = run.read_config() if started else {}
-    settings, note = resume_settings(job, settings, stored, given=given, run=run)
-    splits = job.open(settings, data)
-    for images in (splits.train, splits.val):
-        require_readable(images)
-    if started:
-        require_same_data(run, stored, splits)
-    seed_everything(settings.seed)
-    resume = started and run.has_state()
-    model = job.build(settings, splits, weights=not resume)
-    settings = job.resolve(settings, model)
-    loaders = job.loaders(settings, model, splits, accelerator)
-    batches: Any = loaders[0].batch_sampler
-    _require_images(splits, batches.batch_size)
-    task = job.task(settings, model, splits, accelerator)
-    config = run_config(job, settings, model=model, splits=splits, batches=batches, accelerator=accelerator)
-    if console is not None:
-        notes = (*job.notes(settings, splits), note)
-        title = job.title(settings)
-        announce(console, settings, title=title, config=config, batches=batches, folder=run.path, notes=notes)
-    accelerator.wait_for_everyone()  # all have looked for a config; now the first one writes it
-    run.write_config(config)
-    run.write_recipe(settings.to_dict())
-    result = fit(job, task, loaders, settings, run, accelerator, resume, Watch(console, on_step, on_period))
-    if result.interrupted is None:
-        run.write_summary(summarise(job, config=config, result=result))
+    with run.held():
+        started = run.open(resume=settings.resume)
+        stored = run.read_config() if started else {}
+        settings, note = resume_settings(job, settings, stored, given=given, run=run)
+        splits = _open(job, settings, data, processes=accelerator.num_processes)
+        facts = describe_data(splits)
+        if started:
+            require_same_data(run, stored, facts)
+        else:
+            settings, note = fit_batch(settings, images=len(splits.train), accelerator=accelerator, given=given)
+        seed_everything(settings.seed)
+        resume = started and run.has_state()
+        model = job.build(settings, splits, weights=not resume)
+        settings = job.resolve(settings, model)
+        loaders = job.loaders(settings, model, splits, accelerator)
+        task = job.task(settings, model, splits, accelerator)
+        facts |= job.facts(settings, model, splits)
+        batches: Any = loaders[0].batch_sampler
+        config = run_config(job, settings, facts, model=model, batches=batches, accelerator=accelerator)
+        if console is not None:
+            lines = (*job.notes(settings, splits), note)
+            announce(console, job.title(settings), settings, config=config, batches=batches, run=run, notes=lines)
+        accelerator.wait_for_everyone()  # all have looked for a config; now the first one writes it
+        run.write_config(config)
+        run.write_recipe(settings.to_dict())
+        result = fit(job, task, loaders, settings, run, accelerator, resume, Watch(console, on_step, on_period))
+        if result.interrupted is None:
+            run.write_summary(summarise(job, config=config, result=result))
     return result
 
 
-def _require_images(splits: Splits, batch_size: int) -> None:
-    if batch_size < 2:
+def _open(job: Job, settings: LoopSettings, data: Any, *, processes: int) -> Splits:
+    """The data, of which some can be read, and enough for all processes."""
+    splits = job.open(settings, data)
+    for images in (splits.train, splits.val):
+        require_readable(images)
+    if len(splits.train) < 2 * processes:
         raise RecNextError(
             f"{splits.source} has {counted(len(splits.train), 'training image')}: give two or more a process"
         )
+    return splits

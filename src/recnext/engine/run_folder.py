@@ -6,13 +6,14 @@ with those of epochs before in ``states/`` where they are kept. Each is replaced
 save and repeats the metrics, so it alone decides where a run stands, whatever moment it was killed at.
 """
 
+import hashlib
 import io
 import json
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Optional
 
@@ -23,11 +24,14 @@ from torch import Tensor
 from recnext.checkpoints.metadata import CheckpointMetadata, save_checkpoint
 from recnext.errors import RecNextError
 from recnext.files import write_atomically
-from recnext.text import read_yaml, to_json
+from recnext.text import read_text, read_yaml, to_json
 
+from .locking import locked
 from .settings import Resume
 
+_LOCK = ".lock"
 REPORT = "diverged.json"  # of a session that ended with a NaN
+UNREADABLE = "unreadable.json"  # of one that ended with images that cannot be read
 Record = dict[str, Any]
 
 
@@ -43,17 +47,45 @@ class RunFolder:
         self.path = path
         self.writer = writer
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the folder and keeps other processes out of it; a folder that stays empty is removed again.
+
+        Raises:
+            RecNextError: another training is at work there, or the path is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RecNextError(f"{self.path} is a file: --output expects a folder")
+        if not self.writer:
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = self.path / _LOCK
+        try:
+            with locked(lock, what=f"the run in {self.path}"):
+                self._clear_up()
+                yield
+        finally:
+            with suppress(OSError):
+                if [*self.path.iterdir()] == [lock]:
+                    lock.unlink()
+                    self.path.rmdir()
+
+    def _clear_up(self) -> None:
+        """Removes what a run that was killed in a save left behind."""
+        for folder in (self.path, self.path / "states"):
+            for leftover in folder.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
+
     def open(self, *, resume: Resume) -> bool:
-        """Makes the folder; True when there is a run in it to go on with.
+        """Whether there is a run in the folder to go on with.
 
         Args:
             resume: True wants a run there, False none, "auto" takes either.
 
         Raises:
-            RecNextError: there is a run or none, against `resume`, or the path is a file.
+            RecNextError: there is a run or none, against `resume`.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise RecNextError(f"{self.path} is a file: --output expects a folder")
         started = (self.path / "config.yaml").exists()
         if started and resume is not True and not self._holds_work():
             started = False  # of a run that ended before it saved anything
@@ -64,9 +96,12 @@ class RunFolder:
         if resume is True and not started:
             raise RecNextError(f"{self.path} holds no run to resume: check --output, or leave out --resume")
         if self.writer:
-            self.path.mkdir(parents=True, exist_ok=True)
             (self.path / REPORT).unlink(missing_ok=True)
         return started
+
+    def stopped_unreadable(self) -> bool:
+        """Whether the session before ended with images that cannot be read, so that some may have been mended."""
+        return (self.path / UNREADABLE).exists()
 
     def _holds_work(self) -> bool:
         return self.has_state() or any(self.path.glob("*.safetensors")) or (self.path / "metrics.jsonl").exists()
@@ -84,13 +119,18 @@ class RunFolder:
         path = self.path / "config.yaml"
         if not path.exists():
             return {}
-        content = read_yaml(path)
+        try:
+            content = read_yaml(path)
+        except OSError as error:
+            raise RecNextError(f"cannot read {path}: {error.strerror or error}") from None
         if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
             raise RecNextError(f"{path} holds no settings of a run: was it edited?")
         return content
 
     def write_config(self, content: Mapping[str, Any]) -> None:
-        """Writes ``config.yaml``."""
+        """Writes ``config.yaml``, with which a session begins."""
+        if self.writer:
+            (self.path / UNREADABLE).unlink(missing_ok=True)
         text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
         self.write_text("config.yaml", text)
 
@@ -122,10 +162,8 @@ class RunFolder:
         """
         if not self.writer:
             return
-        buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
         newest = self.path / "state.pt"
-        write_atomically(newest, buffer.getvalue())
+        write_atomically(newest, pack_state(state))
         if number is None or keep == 1:
             return
         kept = self.path / "states" / f"epoch_{number:04d}.pt"
@@ -146,7 +184,7 @@ class RunFolder:
         return [newest, *older] if newest.exists() else older
 
     def load_state(self) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Reads the newest state that is whole: tensors and plain values only, on the CPU.
+        """Reads the newest state that is undamaged: tensors and plain values only, on the CPU.
 
         Returns:
             The state, and a line for each that was damaged.
@@ -157,9 +195,9 @@ class RunFolder:
         notes: list[str] = []
         for path in self._states():
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state = unpack_state(path.read_bytes())
             except Exception as error:  # a damaged archive raises nearly anything
-                notes.append(f"{path} is damaged ({type(error).__name__})")
+                notes.append(f"{path} is damaged ({str(error) or type(error).__name__})")
             else:
                 return state, tuple(f"{note}: going on from {path}" for note in notes)
         raise RecNextError(f"{notes[0]}: start anew from {self.path / 'last.safetensors'} with --checkpoint")
@@ -168,6 +206,35 @@ class RunFolder:
         """Writes a file of the folder, whole."""
         if self.writer:
             write_atomically(self.path / name, text.encode())
+
+
+def pack_state(state: Mapping[str, Any]) -> bytes:
+    """A file of `torch.save` that ends with its own SHA-256, as the comment of its archive.
+
+    PyTorch reads tensors without their checksums, so that a changed bit would go unnoticed.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    content = buffer.getvalue()
+    digest = hashlib.sha256(content).digest()
+    return content[:-2] + len(digest).to_bytes(2, "little") + digest  # the last two bytes: length of the comment
+
+
+def unpack_state(content: bytes) -> dict[str, Any]:
+    """What `pack_state` packed: tensors and plain values only, on the CPU.
+
+    Raises:
+        ValueError: its checksum is another.
+        Exception: of many kinds, by `torch.load`.
+    """
+    size = hashlib.sha256().digest_size
+    plain = content[: -size - 2] + bytes(2)
+    if hashlib.sha256(plain).digest() != content[-size:]:
+        raise ValueError("its checksum is another")
+    state = torch.load(io.BytesIO(plain), map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise ValueError("it holds no state of a run")
+    return state
 
 
 def read_records(path: Path) -> list[Record]:
@@ -183,10 +250,17 @@ def read_records(path: Path) -> list[Record]:
     if not file.is_file():
         raise RecNextError(f"{file} does not exist: expected a run folder with an epoch done, or its metrics.jsonl")
     try:
-        records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
+        records = [json.loads(line, object_hook=_with_nan) for line in read_text(file).splitlines()]
+    except RecNextError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise RecNextError(f"{file} is not JSON, a line a record: {error}") from None
     needed = {"epoch", "step", "train_loss", "images_per_second"}
     if not records or not all(isinstance(record, dict) and needed <= record.keys() for record in records):
         raise RecNextError(f"{file} holds no records of a run: expected {', '.join(sorted(needed))} in each line")
-    return [{key: math.nan if value is None else value for key, value in record.items()} for record in records]
+    return records
+
+
+def _with_nan(record: Record) -> Record:
+    """A metric that could not be measured is null in JSON."""
+    return {key: math.nan if value is None else value for key, value in record.items()}

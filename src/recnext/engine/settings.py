@@ -3,13 +3,13 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
 from recnext.errors import RecNextError
+from recnext.limits import most
 from recnext.precision import parse_precision
-from recnext.sizes import MOST_WORKERS
 
 # Arguments of a network that the data, the task and other settings decide.
 _DECIDED_ELSEWHERE = {
@@ -39,7 +39,8 @@ class LoopSettings:
         epochs: passes over the training images.
         steps: length of the run in optimizer steps instead of epochs.
         evaluate_every: optimizer steps between evaluations of a run counted in steps; 0 evaluates after each epoch.
-        batch_size: images a step in each process, at least 2.
+        batch_size: images a step in each process, at least 2; left out, at most the default, and fewer where there are
+            few images.
         accumulate: batches whose gradients are added up before an optimizer step.
         lr: learning rate at its peak; left out, base_lr * batch / base_batch, the batch counted over all
             processes and accumulated batches.
@@ -128,7 +129,10 @@ class LoopSettings:
         from_zero = ("workers", "seed", "save_every", "freeze_epochs", "evaluate_every")
         for name in (*least, *from_zero):
             require(self, name, getattr(self, name) >= least.get(name, 0), f"an integer from {least.get(name, 0)}")
-        require(self, "workers", self.workers <= MOST_WORKERS, f"{MOST_WORKERS} at most")
+        for name in (entry.name for entry in fields(self)):
+            value = getattr(self, name)
+            if isinstance(value, int):
+                require(self, name, value <= most(name), f"{most(name)} at most")
         for name in ("steps", "warmup_steps"):
             value = getattr(self, name)
             require(self, name, value is None or value >= (name == "steps"), "a positive integer")

@@ -6,6 +6,7 @@ from tasks.contract import TaskContract
 
 class TestClassification(TaskContract):
     job = ClassificationJob()
+    depth = 2
 
     def settings(self, **changes):
         return settings(batch_size=10, ema=True, lr=0.01, model_args={"drop_path_rate": 0.2}, **changes)

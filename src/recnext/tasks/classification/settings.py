@@ -8,6 +8,8 @@ from recnext.data.augmentation import EraseMode
 from recnext.engine.settings import NetworkSettings, require
 from recnext.errors import RecNextError
 
+_SMALL_BATCH = 64  # smaller ones learn at its rate: AdamW's steps shrink less with the batch than the rule says
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(NetworkSettings):
@@ -15,7 +17,7 @@ class TrainSettings(NetworkSettings):
 
     Args:
         lr_rule: linear scales the learning rate with the batch; auto does too, but a run from scratch takes at least
-            that of base_batch.
+            that of base_batch, and one from weights that of 64 images.
         drop_path: rate of stochastic depth; published takes that of the model's published run, left out the model's.
         image_size: side of the square input in pixels.
         label_smoothing: share of the target spread over all classes.
@@ -100,11 +102,16 @@ class TrainSettings(NetworkSettings):
         )
 
     def peak_lr(self, global_batch: int) -> tuple[float, str]:
-        """The learning rate and the sentence that explains it; a run from scratch takes a batch of at least 512."""
-        linear = self.lr_rule == "linear" or not self.from_scratch
-        if self.lr is not None or linear or global_batch >= self.base_batch:
+        """The learning rate and the sentence that explains it.
+
+        Unless the rule is linear, a run from scratch takes at least that of base_batch, another that of 64 images.
+        """
+        least = self.base_batch if self.from_scratch else min(_SMALL_BATCH, self.base_batch)
+        if self.lr is not None or self.lr_rule == "linear" or global_batch >= least:
             return super().peak_lr(global_batch)
-        return self.base_lr, (
-            f"batch {global_batch} → lr {self.base_lr:g} "
-            f"(from scratch: {self.base_lr:g} * max(batch, {self.base_batch}) / {self.base_batch})"
+        lr = self.base_lr * least / self.base_batch
+        start = "from scratch: " if self.from_scratch else ""
+        return (
+            lr,
+            f"batch {global_batch} → lr {lr:g} ({start}{self.base_lr:g} * max(batch, {least}) / {self.base_batch})",
         )

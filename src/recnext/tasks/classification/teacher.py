@@ -35,7 +35,7 @@ def load_teacher(name: str, *, checkpoint: Optional[str] = None, class_names: Se
         RecNextError: there is no such teacher, its weights cannot be read, or its classes are not the data's.
     """
     try:
-        teacher = _build(name, checkpoint, len(class_names))
+        teacher = _build(name, checkpoint)
     except RecNextError as error:
         raise RecNextError(f"--teacher {name}: {error}") from None
     except Exception as error:  # of the hub, the network, the file or the shapes
@@ -64,14 +64,14 @@ def load_teacher(name: str, *, checkpoint: Optional[str] = None, class_names: Se
     return teacher.requires_grad_(False).eval()
 
 
-def _build(name: str, checkpoint: Optional[str], num_classes: int) -> nn.Module:
+def _build(name: str, checkpoint: Optional[str]) -> nn.Module:
     if timm.is_model(name):
         if checkpoint is None:
             with quiet():
                 return timm.create_model(name, pretrained=True)
         if not Path(checkpoint).exists():
             raise RecNextError(f"no file {checkpoint}: check --teacher-checkpoint")
-        return timm.create_model(name, num_classes=num_classes, checkpoint_path=checkpoint)
+        return load(name, checkpoint=checkpoint)
     if checkpoint is not None:
         raise RecNextError(f"--teacher-checkpoint {checkpoint} needs a timm name for --teacher")
     if name.startswith("hf-hub:"):

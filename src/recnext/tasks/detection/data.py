@@ -57,6 +57,10 @@ class CocoFolder(Dataset[tuple[Any, Target]]):
         """The file of an image."""
         return str(self.root / self.images[index].file)
 
+    def identity(self, index: int) -> str:
+        """Name and objects of an image, in one text."""
+        return f"{self.name(index)}\t{self.images[index]}"
+
     def wide(self) -> Tensor:
         """Which images are at least as wide as high, bool (N,)."""
         return torch.tensor([image.width >= image.height for image in self.images])

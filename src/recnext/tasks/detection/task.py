@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from recnext.checkpoints.metadata import CheckpointMetadata
-from recnext.data.images import UnreadableImageError
 from recnext.engine.task import Metrics
 
 from .batches import DetectionBatch
@@ -46,13 +45,7 @@ class DetectionTask:
         self.evaluation_size = evaluation_size
 
     def loss(self, model: nn.Module, batch: DetectionBatch, *, device: torch.device) -> Tensor:
-        """The sum of the losses of a batch.
-
-        Raises:
-            UnreadableImageError: not one image of the batch can be read.
-        """
-        if not batch.images:
-            raise UnreadableImageError(batch.unreadable[0])
+        """The sum of the losses of a batch."""
         self.transform.min_size = self.training_sizes
         images = [to_float(image, device) for image in batch.images]
         targets = [

@@ -76,6 +76,11 @@ class MaskFolder(Dataset[Any]):
         """The image's path."""
         return str(self.pairs[index][0])
 
+    def identity(self, index: int) -> str:
+        """Names of an image and its mask, and the mask's size, in one text."""
+        image, mask = self.pairs[index]
+        return f"{image}\t{mask.name}\t{mask.stat().st_size}"
+
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         """An image, uint8 (3, H, W), and its labels, uint8 (H, W) with 255 where a pixel counts nowhere.
 

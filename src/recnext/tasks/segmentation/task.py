@@ -8,7 +8,6 @@ from torch import Tensor
 
 from recnext.checkpoints.metadata import CheckpointMetadata
 from recnext.data import normalise
-from recnext.data.images import UnreadableImageError
 from recnext.engine.task import Metrics
 
 from .batches import EvaluationBatch, TrainingBatch
@@ -43,13 +42,7 @@ class SegmentationTask:
         self.class_names = class_names
 
     def loss(self, model: torch.nn.Module, batch: TrainingBatch, *, device: torch.device) -> Tensor:
-        """Mean loss of the batch.
-
-        Raises:
-            UnreadableImageError: not one sample of the batch can be used.
-        """
-        if not batch.names:
-            raise UnreadableImageError(batch.unreadable[0])
+        """Mean loss of the batch."""
         images = normalise(
             batch.images,
             mean=self.preparation.mean,
