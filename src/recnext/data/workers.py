@@ -3,6 +3,7 @@
 import os
 import signal
 import warnings
+from contextlib import suppress
 from typing import Optional
 
 
@@ -23,5 +24,7 @@ def explain_worker(error: Exception) -> Optional[str]:
     gone = isinstance(error, (ConnectionResetError, ConnectionRefusedError, EOFError))  # while it handed a batch over
     if not gone and not str(error).startswith(("DataLoader worker", "Pin memory thread")):
         return None
+    with suppress(AttributeError, ValueError):  # Windows; not the main thread
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would raise again as the loader is cleared up
     shared = "shared memory (/dev/shm) ran out" if "bus error" in str(error).lower() else "did memory run out?"
     return f"a process that loads images was killed ({shared}): fewer --workers, or a smaller --batch-size, need less"

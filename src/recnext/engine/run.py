@@ -39,12 +39,11 @@ def train(
         data: what `job.open` takes.
         given: names of the settings that were asked for; by default those that differ from their defaults.
         console: for the progress, in the first process only; None is silent.
-        on_step: called after each optimizer step, and after the save that may follow it.
-        on_period: called after each evaluation and its save, with the record.
+        on_step: called after each optimizer step and the save that may follow it.
+        on_period: called after each evaluation and its save.
 
     Raises:
         RecNextError: the data are not so, a setting does not fit model, data or machine, or as `fit`.
-        MissingExtraError: a package that the task needs is not installed.
         OSError: a file could not be written.
     """
     settings = take_network(settings, given=given)
