@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from engine.runs import settings
@@ -138,8 +139,17 @@ def test_a_teacher_of_timm_with_weights_from_a_file(tmp_path):
     teacher = load_teacher("test_resnet", checkpoint=str(tmp_path / "teacher.pth"), class_names=[*"0123456789"])
     assert torch.equal(teacher.conv1[0].weight, model.conv1[0].weight)
     assert not teacher.training
-    with pytest.raises(RecNextError, match="--teacher test_resnet cannot be loaded: "):
+    with pytest.raises(RecNextError, match=r"--teacher test_resnet: .*does not fit this network"):
         load_teacher("test_resnet", checkpoint=str(tmp_path / "teacher.pth"), class_names=[*"01234567"])
+
+
+def test_a_teacher_of_a_run_folder(train, tmp_path):
+    train(tmp_path / "run", epochs=1)
+    weights = load_file(tmp_path / "run" / "best.safetensors")
+    run = str(tmp_path / "run")
+    for options in ({"name": run}, {"name": "test_recnext_m", "checkpoint": run}):
+        teacher = load_teacher(**options, class_names=[*"0123456789"])
+        assert all(torch.equal(value, weights[key]) for key, value in teacher.state_dict().items())
 
 
 def test_a_teacher_out_of_reach_says_what_to_do(monkeypatch):

@@ -57,6 +57,15 @@ def test_a_run_leaves_weights_that_evaluate_as_it_said(data, tmp_path):
     assert evaluated(folder, data, window=32).images == 5
 
 
+def test_a_run_of_so_many_classes_resumes_without_the_number(tmp_path):
+    root = write_data(tmp_path / "data")
+    for name in ("classes.txt", "objectInfo150.txt"):
+        (root / name).unlink(missing_ok=True)
+    train(SegmentationJob(), settings(output=str(tmp_path / "run"), epochs=1, num_classes=6), data=root)
+    later = settings(output=str(tmp_path / "run"), epochs=2, resume=True)
+    assert len(train(SegmentationJob(), later, data=root).records) == 2
+
+
 def test_learning_with_either_loss_and_counted_in_steps(data, tmp_path):
     for loss in ("valid", "all"):
         folder = tmp_path / loss

@@ -15,6 +15,9 @@ from timm.utils.misc import natural_key
 from torch import nn
 
 from recnext.checkpoints import load
+from recnext.checkpoints.fitting import load_state
+from recnext.checkpoints.loading import build, network_of
+from recnext.checkpoints.reading import read_weights
 from recnext.checkpoints.sources import quiet
 from recnext.data.listing import as_composed
 from recnext.errors import RecNextError
@@ -35,7 +38,7 @@ def load_teacher(name: str, *, checkpoint: Optional[str] = None, class_names: Se
         RecNextError: there is no such teacher, its weights cannot be read, or its classes are not the data's.
     """
     try:
-        teacher = _build(name, checkpoint)
+        teacher = _build(name, checkpoint, len(class_names))
     except RecNextError as error:
         raise RecNextError(f"--teacher {name}: {error}") from None
     except Exception as error:  # of the hub, the network, the file or the shapes
@@ -64,14 +67,19 @@ def load_teacher(name: str, *, checkpoint: Optional[str] = None, class_names: Se
     return teacher.requires_grad_(False).eval()
 
 
-def _build(name: str, checkpoint: Optional[str]) -> nn.Module:
+def _build(name: str, checkpoint: Optional[str], num_classes: int) -> nn.Module:
     if timm.is_model(name):
         if checkpoint is None:
             with quiet():
                 return timm.create_model(name, pretrained=True)
         if not Path(checkpoint).exists():
             raise RecNextError(f"no file {checkpoint}: check --teacher-checkpoint")
-        return load(name, checkpoint=checkpoint)
+        weights = read_weights(checkpoint)
+        if network_of(weights) is not None:
+            return build(name, weights)
+        teacher = timm.create_model(name, num_classes=num_classes)  # a file that holds tensors alone
+        load_state(teacher, weights.state, source=weights.source)
+        return teacher
     if checkpoint is not None:
         raise RecNextError(f"--teacher-checkpoint {checkpoint} needs a timm name for --teacher")
     if name.startswith("hf-hub:"):
