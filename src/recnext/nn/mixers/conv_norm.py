@@ -1,5 +1,6 @@
 """Convolution or linear layer with its BatchNorm, and the exact folding of one into the other."""
 
+from copy import deepcopy
 from typing import Any, cast
 
 import torch
@@ -53,14 +54,7 @@ class ConvNorm(nn.Sequential):
         self.add_module(
             "conv",
             nn.Conv2d(
-                in_channels,
-                out_channels,
-                kernel_size,
-                stride=stride,
-                padding=padding,
-                groups=groups,
-                bias=bias,
-                **dd,
+                in_channels, out_channels, kernel_size, stride=stride, padding=padding, groups=groups, bias=bias, **dd
             ),
         )
         self.add_module("norm", nn.BatchNorm2d(out_channels, **dd))
@@ -92,14 +86,12 @@ class NormLinear(nn.Sequential):
     def fuse(self) -> nn.Linear:
         """One Linear equal to norm and linear layer in eval mode, up to rounding."""
         linear = cast(nn.Linear, foldable(cast(nn.Module, self.linear), nn.Linear))
-        fused = nn.Linear(
-            linear.in_features, linear.out_features, device=linear.weight.device, dtype=linear.weight.dtype
-        )
+        fused = deepcopy(linear)
         scale, shift = norm_scale_shift(cast(nn.Module, self.norm))
         weight = linear.weight.double()
         fused.weight.copy_(weight * scale)
         fused.bias.copy_(linear.bias.double() + weight @ shift)
-        return fused.train(linear.training)
+        return fused
 
 
 def foldable(layer: nn.Module, kind: type[nn.Module]) -> nn.Module:
@@ -118,28 +110,10 @@ def foldable(layer: nn.Module, kind: type[nn.Module]) -> nn.Module:
 
 def with_bias(conv: nn.Conv2d) -> nn.Conv2d:
     """A copy of a convolution that has a bias (zero if there was none)."""
-    foldable(conv, nn.Conv2d)
-    copy = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        cast(tuple[int, int], conv.kernel_size),
-        stride=cast(tuple[int, int], conv.stride),
-        padding=conv.padding if isinstance(conv.padding, str) else cast(tuple[int, int], conv.padding),
-        dilation=cast(tuple[int, int], conv.dilation),
-        groups=conv.groups,
-        bias=True,
-        padding_mode=conv.padding_mode,
-        device=conv.weight.device,
-        dtype=conv.weight.dtype,
-    )
-    with torch.no_grad():
-        copy.weight.copy_(conv.weight)
-        assert copy.bias is not None
-        if conv.bias is None:
-            copy.bias.zero_()
-        else:
-            copy.bias.copy_(conv.bias)
-    return copy.train(conv.training)
+    copy = cast(nn.Conv2d, deepcopy(foldable(conv, nn.Conv2d)))
+    if copy.bias is None:
+        copy.bias = nn.Parameter(copy.weight.detach().new_zeros(copy.out_channels))
+    return copy
 
 
 @torch.no_grad()

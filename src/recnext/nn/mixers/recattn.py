@@ -58,12 +58,10 @@ class RecAttn2d(nn.Module):
         self.mode = mode
         options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         conv: Any = ConvNorm if norm else nn.Conv2d
+        down = depthwise(in_channels, kernel_size, stride=2, conv=conv, **options)
         if attention is None:
             attention = LinearAttention(in_channels, num_heads, kernel=kernel, kv_first=kv_first, norm=norm, **options)
-        self.down = nn.Sequential(
-            depthwise(in_channels, kernel_size, stride=2, conv=conv, **options),
-            attention,
-        )
+        self.down = nn.Sequential(down, attention)
         self.conv = depthwise(in_channels, kernel_size, conv=conv, **options)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -161,10 +161,7 @@ class RecNext(nn.Module):
         return intermediates if intermediates_only else (x, intermediates)
 
     def prune_intermediate_layers(
-        self,
-        indices: Union[int, list[int]] = 1,
-        prune_norm: bool = False,
-        prune_head: bool = True,
+        self, indices: Union[int, list[int]] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
         """Drops the stages after the last one in `indices`, and the classifier, which no longer fits."""
         take, last = take_indices(len(self.stages), indices)

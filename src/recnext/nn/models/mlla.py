@@ -17,12 +17,7 @@ from typing import Any, Optional, Union, cast
 
 import torch
 from timm.layers import get_device_dtype, to_2tuple, trunc_normal_
-from timm.models import (
-    build_model_with_cfg,
-    checkpoint_seq,
-    generate_default_cfgs,
-    register_model,
-)
+from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from recnext.errors import RecNextError

@@ -134,14 +134,7 @@ class PartialDownsample(nn.Module):
         super().__init__()
         dd = {"device": device, "dtype": dtype}
         self.token_mixer = ConvNorm(
-            in_channels,
-            out_channels,
-            5,
-            stride=2,
-            padding=2,
-            groups=gcd(in_channels, out_channels),
-            bias=True,
-            **dd,
+            in_channels, out_channels, 5, stride=2, padding=2, groups=gcd(in_channels, out_channels), bias=True, **dd
         )
         self.channel_mixer = channel_mixer(out_channels, mlp_ratio, act_layer, bias=True, **dd)
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()

@@ -9,6 +9,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Optional, Union, cast
 
 from timm.layers import calculate_drop_path_rates
@@ -23,6 +24,19 @@ from .blocks import Act, Stage, Stem, stage_values
 from .partial_blocks import PartialBlock, PartialChannels, PartialDownsample, SharedStage
 
 SPLIT = 4  # attention works on 1/SPLIT of the channels
+
+
+def partial_mixer(
+    width: int, stage: int, block: int, *, kernel: str, share_channel: bool, **dd: Any
+) -> Optional[PartialChannels]:
+    """The token mixer of a block: recursive attention early, half-width attention late, none where it shares."""
+    part = width // SPLIT
+    if share_channel and stage == 3 and block % (SPLIT + 1) == SPLIT:
+        return None
+    options: dict[str, Any] = {"kernel": kernel, "bias": True, "kv_first": stage == 0, **dd}
+    if stage >= (2 if share_channel else 3):
+        return PartialChannels(LinearAttention(part, half_width=True, **options), part)
+    return PartialChannels(RecAttn2d(part, **options), part)
 
 
 class RecNextL(RecNext):
@@ -66,46 +80,21 @@ class RecNextL(RecNext):
         dd = {"device": device, "dtype": dtype}
         ratios = stage_values(mlp_ratio, len(embed_dim))
         rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=False)  # a downsample: its block 0's
-        half_width_from = 2 if share_channel else 3
+        make_mixer = partial(
+            partial_mixer, kernel=attention_kernel, share_channel=share_channel, device=device, dtype=dtype
+        )
         stages: list[nn.Module] = []
-        first = 0
         for i, (width, depth) in enumerate(zip(embed_dim, depths, strict=True)):
-            stage_rates = rates[first : first + depth]
-            first += depth
-            downsample = (
-                PartialDownsample(embed_dim[i - 1], width, ratios[i], act_layer, stage_rates[0], **dd)
-                if i > 0
-                else None
-            )
-            part = width // SPLIT
-            shared_stage = share_channel and i == 3
-            blocks = []
-            for j in range(depth):
-                if shared_stage and j % (SPLIT + 1) == SPLIT:
-                    mixer = None
-                elif i >= half_width_from:
-                    mixer = PartialChannels(
-                        LinearAttention(
-                            part, half_width=True, kernel=attention_kernel, bias=True, kv_first=False, **dd
-                        ),
-                        part,
-                    )
-                else:
-                    mixer = PartialChannels(
-                        RecAttn2d(part, kernel=attention_kernel, bias=True, kv_first=i == 0, **dd), part
-                    )
-                blocks.append(PartialBlock(width, mixer, ratios[i], act_layer, stage_rates[j], **dd))
-            stages.append((SharedStage if shared_stage else Stage)(downsample, blocks))
+            stage_rates, rates = rates[:depth], rates[depth:]
+            rest = (ratios[i], act_layer)
+            downsample = PartialDownsample(embed_dim[i - 1], width, *rest, stage_rates[0], **dd) if i > 0 else None
+            blocks = [
+                PartialBlock(width, make_mixer(width, i, j), *rest, rate, **dd) for j, rate in enumerate(stage_rates)
+            ]
+            stages.append((SharedStage if share_channel and i == 3 else Stage)(downsample, blocks))
         width = embed_dim[0]
         super().__init__(
-            Stem(
-                in_chans,
-                (width // 4, width // 2, width),
-                act_layer,
-                last_act=depths[0] == 0,
-                bias=True,
-                **dd,
-            ),
+            Stem(in_chans, (width // 4, width // 2, width), act_layer, last_act=depths[0] == 0, bias=True, **dd),
             stages,
             embed_dim=embed_dim,
             in_chans=in_chans,

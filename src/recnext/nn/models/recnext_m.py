@@ -17,14 +17,7 @@ from timm.layers import DropPath
 from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from recnext.nn.mixers.conv_norm import (
-    ConvNorm,
-    norm_scale_shift,
-    scale_inputs,
-    scale_outputs,
-    shift_inputs,
-    with_bias,
-)
+from recnext.nn.mixers.conv_norm import ConvNorm, norm_scale_shift, scale_inputs, scale_outputs, shift_inputs, with_bias
 from recnext.nn.mixers.recconv import RecConv2d
 from recnext.nn.mixers.registry import TokenMixer, create_token_mixer
 
@@ -132,11 +125,11 @@ def uniform_stages(
     stages = []
     ratios = stage_values(mlp_ratio, len(embed_dim))
     for i, (width, depth, ratio) in enumerate(zip(embed_dim, depths, ratios, strict=True)):
+        downsample = RecConvDownsample(embed_dim[i - 1], width, ratio, act_layer, **dd) if i > 0 else None
         blocks = [
             RecConvBlock(width, make_mixer(width, i), ratio, act_layer, drop_path, norm=norm, **dd)
             for _ in range(depth)
         ]
-        downsample = RecConvDownsample(embed_dim[i - 1], width, ratio, act_layer, **dd) if i > 0 else None
         stages.append(Stage(downsample, blocks))
     return stages
 

@@ -18,7 +18,7 @@ def _autocast_dtype(device: str) -> Optional[torch.dtype]:
     return None
 
 
-def plan(x: Tensor) -> tuple[torch.dtype, torch.dtype]:
+def dtypes(x: Tensor) -> tuple[torch.dtype, torch.dtype]:
     """The dtypes of the levels and of the result.
 
     The amplitude of the levels grows through 2 level + 1 convolutions without a norm between them: in float16 it

@@ -9,7 +9,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from .autocast import autocast_dtype, disabled, plan
+from .autocast import autocast_dtype, disabled, dtypes
 from .recconv import recconv2d
 from .recompute import recconv2d_recompute
 
@@ -125,7 +125,7 @@ def recconv2d_cuda(
     from .library import recconv2d_eager, recconv2d_triton
 
     form = recconv2d_triton if torch.compiler.is_compiling() else recconv2d_eager
-    return form(x, down, convs, down_bias, conv_biases or [], mode, plan(x)[1])
+    return form(x, down, convs, down_bias, conv_biases or [], mode, dtypes(x)[1])
 
 
 def recconv2d_float32(
@@ -137,7 +137,7 @@ def recconv2d_float32(
     mode: str = "bilinear",
 ) -> Tensor:
     """`recconv2d` of float16 in float32, so that the levels cannot overflow; float32 out under autocast."""
-    _, out = plan(x)
+    _, out = dtypes(x)
     with disabled(x.device):
         y = recconv2d(
             x.float(),

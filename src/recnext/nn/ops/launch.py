@@ -191,16 +191,7 @@ class _Run:
         _start(
             kernels.down_kernel,
             (plan.grid,),
-            (
-                f,
-                self.weights,
-                out,
-                self.images,
-                *self.sizes[level - 1],
-                self.channels // self.cdiv,
-                plan.rows,
-                0,
-            ),
+            (f, self.weights, out, self.images, *self.sizes[level - 1], self.channels // self.cdiv, plan.rows, 0),
             {"CDIV": self.cdiv, "K": self.kernel, **plan.meta},
             self.aligned,
         )
@@ -350,15 +341,7 @@ def backward(
     weights = run.empty(run.level + 2, run.channels, taps)
     biases = run.empty(run.level + 2, run.channels)
     kernels_backward.reduce_kernel[(triton.cdiv((taps + 1) * run.channels, 64), run.level + 2)](
-        partial,
-        weights,
-        biases,
-        run.channels,
-        run.level * programs,
-        programs,
-        KK=taps,
-        ROWS=16,
-        BLOCK=64,
+        partial, weights, biases, run.channels, run.level * programs, programs, KK=taps, ROWS=16, BLOCK=64
     )
     shape = (run.level + 2, run.channels, run.kernel, run.kernel)
     return g.permute(0, 3, 1, 2), weights.view(shape), biases

@@ -70,28 +70,12 @@ def _backward_op(
 
 
 @recconv2d_triton.register_fake
-def _(
-    x: Tensor,
-    down: Tensor,
-    convs: Sequence[Tensor],
-    down_bias: Optional[Tensor],
-    conv_biases: Sequence[Tensor],
-    mode: str,
-    dtype: torch.dtype,
-) -> Tensor:
-    return torch.empty_like(x, dtype=dtype, memory_format=torch.channels_last)
+def _(x: Tensor, *operands: Any) -> Tensor:
+    return torch.empty_like(x, dtype=operands[-1], memory_format=torch.channels_last)
 
 
 @_backward_op.register_fake
-def _(
-    grad: Tensor,
-    x: Tensor,
-    down: Tensor,
-    convs: Sequence[Tensor],
-    down_bias: Optional[Tensor],
-    conv_biases: Sequence[Tensor],
-    mode: str,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(grad: Tensor, x: Tensor, down: Tensor, convs: Sequence[Tensor], *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     slots = len(convs) + 1
     weights = x.new_empty((slots, *down.shape[:1], *down.shape[2:]), dtype=torch.float32)
     biases = x.new_empty((slots, down.shape[0]), dtype=torch.float32)

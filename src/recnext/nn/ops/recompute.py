@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .autocast import disabled, plan
+from .autocast import disabled, dtypes
 from .recconv import depthwise, levels_and_sums
 
 
@@ -64,7 +64,7 @@ def recconv2d_recompute(
     Returns:
         (N, C, H, W), in the dtype of x; under autocast in autocast's, but float32 for float16.
     """
-    compute, out = plan(x)
+    compute, out = dtypes(x)
     setting = _Setting(mode, len(convs) - 1, down_bias is not None, conv_biases is not None, compute, out)
     biases = ([] if down_bias is None else [down_bias]) + list(conv_biases or [])
     return _Recompute.apply(setting, x, down, *convs, *biases)
@@ -156,12 +156,7 @@ def _gradients(
     for i in range(setting.levels, 0, -1):
         assert into is not None
         through, by_weight, by_bias = _conv_backward(
-            into,
-            levels[i - 1],
-            weights.down,
-            bias=setting.down_bias,
-            stride=2,
-            input_grad=x_needed or i > 1,
+            into, levels[i - 1], weights.down, bias=setting.down_bias, stride=2, input_grad=x_needed or i > 1
         )
         down_grad += by_weight
         if down_bias_grad is not None:

@@ -6,10 +6,4 @@ from .split import SplitRecConv2d
 from .transposed import TransposedRecConv2d
 from .unpool import UnpoolRecConv2d
 
-__all__ = [
-    "GroupRecConv2d",
-    "RecurrentRecConv2d",
-    "SplitRecConv2d",
-    "TransposedRecConv2d",
-    "UnpoolRecConv2d",
-]
+__all__ = ["GroupRecConv2d", "RecurrentRecConv2d", "SplitRecConv2d", "TransposedRecConv2d", "UnpoolRecConv2d"]
