@@ -1,5 +1,7 @@
 """Linear attention against its definition, written out per position in float64."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -100,3 +102,20 @@ def test_recursive_attention_refuses_what_would_change_the_shape() -> None:
         RecAttn2d(8, kernel_size=4)
     with pytest.raises(RecNextError, match="mode='cubic' must be one of"):
         RecAttn2d(8, mode="cubic")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_older_onnx_export_of_one_size_is_right_at_others(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    layer = RecAttn2d(16, 2).eval()
+    file = str(tmp_path / "layer.onnx")
+    axes = {"x": {0: "n", 2: "h", 3: "w"}}
+    torch.onnx.export(
+        layer, (torch.randn(2, 16, 8, 8),), file, input_names=["x"], dynamic_axes=axes, opset_version=17, dynamo=False
+    )
+    session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    for size in ((8, 8), (24, 40)):
+        x = torch.randn(1, 16, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), layer(x))

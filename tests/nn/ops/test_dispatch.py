@@ -1,5 +1,6 @@
 """Which form of the recursion runs under eager code, compilers, exporters, tracers and transforms."""
 
+import io
 import re
 import subprocess
 import sys
@@ -38,6 +39,13 @@ def compiled_operators(function: Callable[[Tensor], Tensor], x: Tensor) -> list[
     torch.compile(function, fullgraph=True, backend=backend)(x)
     torch._dynamo.reset()
     return names
+
+
+def onnx_graph(layer: nn.Module, x: Tensor) -> str:
+    """The file of PyTorch's older exporter to ONNX, as text."""
+    file = io.BytesIO()
+    torch.onnx.export(layer, (x,), file, dynamo=False)
+    return file.getvalue().decode("latin-1").lower()
 
 
 def test_cpu_takes_the_modules() -> None:
@@ -108,6 +116,7 @@ def test_transforms_and_exports_see_pytorch_operators(monkeypatch: pytest.Monkey
         str(torch.export.export(layer, (x,), strict=True).graph),
         str(torch.jit.trace(layer, (x,), check_trace=False).inlined_graph),
         str(torch.jit.script(layer).inlined_graph),
+        onnx_graph(layer, x),
         str(compiled_operators(per_sample, x)),
         str(compiled_operators(gradient, x)),
     ]

@@ -55,13 +55,11 @@ def _exporting() -> bool:
 
 @torch.compiler.assume_constant_result
 def _seen_through() -> bool:
-    """Whether what runs now must consist of PyTorch's own operators: an export, a trace, a functorch transform."""
-    return (
-        torch.compiler.is_exporting()
-        or torch.jit.is_tracing()
-        or torch.onnx.is_in_onnx_export()
-        or peek_interpreter_stack() is not None
-    )
+    """Whether what runs now must consist of PyTorch's own operators.
+
+    So it is in an export (the older one to ONNX traces), in a trace and under a functorch transform.
+    """
+    return torch.compiler.is_exporting() or torch.jit.is_tracing() or peek_interpreter_stack() is not None
 
 
 def launched_by_host(device: torch.device) -> bool:
