@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, Optional
 
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import nn
 
@@ -17,6 +16,7 @@ from recnext.deploy.export.report import lines, table
 from recnext.deploy.export.request import check_request
 from recnext.deploy.export.spec import PRECISIONS
 from recnext.errors import RecNextError
+from recnext.screen import Screen
 from recnext.sizes import parse_size
 from recnext.text import to_json
 
@@ -95,7 +95,7 @@ def run(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=Screen(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as progress:
@@ -179,11 +179,11 @@ def _show(made: list[Exported], output: Path, *, json: bool) -> None:
     if json:
         print(to_json([item.to_json() for item in made], indent=1))
         return
-    console = Console()
+    console = Screen()
     console.print(table(made))
     for item in made:
         for line in lines(item):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            console.print(line)
     kept = [item for item in made if not item.problem]
     if kept:
-        console.print(f"in {output}: {', '.join(item.path.name for item in kept)}", highlight=False, soft_wrap=True)
+        console.print(f"in {output}: {', '.join(item.path.name for item in kept)}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from .figures import figure
+from .figures import drawn, figure
 from .job import EMA, Metric
 from .run_folder import Record
 
@@ -88,13 +88,13 @@ def draw_overlay(
             for name, records in runs.items():
                 shown = [record for record in records if key in record]
                 values, marker = [record[key] for record in shown], "o" if len(shown) == 1 else ""
-                axes.plot(_places(shown, unit), values, label=name, linewidth=1.5, marker=marker, markersize=4)
+                axes.plot(_places(shown, unit), values, label=drawn(name), linewidth=1.5, marker=marker, markersize=4)
                 averaged = EMA + key
                 if averaged in records[0]:
                     color = axes.lines[-1].get_color()
                     values = [record[averaged] for record in records]
                     style = {"color": color, "linestyle": ":", "marker": marker and "x"}
-                    axes.plot(_places(records, unit), values, label=f"{name}, averaged", **style)
+                    axes.plot(_places(records, unit), values, label=f"{drawn(name)}, averaged", **style)
         for name, value in published.items():
             side = "bottom" if value == max(published.values()) else "top"  # two lines may be close
             left.axhline(value, color=_TRAIN, linestyle="--", linewidth=1)

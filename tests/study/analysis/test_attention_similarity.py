@@ -8,7 +8,7 @@ import torch
 
 from checkpoints.files import network
 from recnext.errors import RecNextError
-from recnext.nn.mixers.linear_attention import attend
+from recnext.nn.mixers.linear_attention import attend, features
 from recnext.study.analysis.attention_similarity import (
     LINEAR_KERNELS,
     attention_profile,
@@ -26,7 +26,7 @@ def test_weights_are_those_the_networks_apply(kernel) -> None:
     nowhere_positive = (q.relu().transpose(-1, -2) @ k.relu()).sum(-1) == 0
     expected = 1 - (nowhere_positive & torch.tensor(kernel == "relu")).float()
     torch.testing.assert_close(weights.sum(-1), expected, rtol=1e-4, atol=1e-4)
-    expected = attend(q, k, v, kernel, True)
+    expected = attend(features(q, kernel), features(k, kernel), v, kernel, True)
     torch.testing.assert_close(v @ weights.transpose(-1, -2), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from recnext.nn.mixers.recconv import RecConv2d
-
 from .erf import SHARES, centre_of_mass, contribution_areas
-from .receptive_field import averaging, exact_receptive_field, influence, nominal_receptive_field
+from .receptive_field import exact_receptive_field, nominal_receptive_field, recconv_influences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +40,12 @@ def growth(
         shares: of the influence, for the squares.
     """
     for level in range(levels + 1):
-        cell = 2**level
-        reach = exact_receptive_field(kernel_size, level=level, mode=mode)
-        size = -(-(reach + 4 * cell) // cell) * cell
-        maps = influence(averaging(RecConv2d(1, kernel_size, level=level, mode=mode)), size=size, period=cell)
-        weights = torch.stack(list(maps)).mean(0)
+        weights = torch.stack(recconv_influences(kernel_size, level=level, mode=mode)).mean(0)
         row, column = centre_of_mass(weights)
         areas = contribution_areas(weights, shares, centre=(round(row), round(column)))
         yield Growth(
             level=level,
             law=nominal_receptive_field(kernel_size, level=level),
             sides=tuple(area.side for area in areas),
-            reach=reach,
+            reach=exact_receptive_field(kernel_size, level=level, mode=mode),
         )

@@ -12,20 +12,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from recnext.deploy.optimize.trial import CLOCK, timed_turns
 from recnext.nn.mixers.recconv import RecConv2d
 
 from .cost import count_macs, count_parameters
-from .receptive_field import (
-    averaging,
-    exact_receptive_field,
-    influence,
-    nominal_receptive_field,
-    support,
-    weight_within,
-)
+from .receptive_field import nominal_receptive_field, recconv_influences, support, weight_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +62,9 @@ def plain_convolution(channels: int, kernel_size: int) -> nn.Module:
 
 def measured_field(kernel_size: int, *, level: int, mode: str) -> tuple[int, float]:
     """(support, share within k·2^l) of RecConv2d by gradients, over all positions in a cell of 2**level."""
-    cell = 2**level
-    size = -(-(exact_receptive_field(kernel_size, level=level, mode=mode) + 4 * cell) // cell) * cell
-    mixer = averaging(RecConv2d(1, kernel_size, level=level, mode=mode))
-    widest, total = 0, torch.zeros(size, size, dtype=torch.double)
-    weights: Tensor
-    for weights in influence(mixer, size=size, period=cell):
-        widest = max(widest, support(weights))
-        total += weights
-    return widest, weight_within(total, width=nominal_receptive_field(kernel_size, level=level))
+    maps = recconv_influences(kernel_size, level=level, mode=mode)
+    within = weight_within(torch.stack(maps).sum(0), width=nominal_receptive_field(kernel_size, level=level))
+    return max(map(support, maps)), within
 
 
 def law(

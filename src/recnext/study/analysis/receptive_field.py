@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from recnext.nn.mixers.recconv import RecConv2d
+
 
 def nominal_receptive_field(kernel_size: int, *, level: int) -> int:
     """The paper's law, k·2^level pixels (arXiv 2412.19628, section 3)."""
@@ -78,6 +80,13 @@ def influence(mixer: nn.Module, *, size: int, period: int = 1) -> Iterator[Tenso
         output = y[0, 0, size // 2 + shift, size // 2 + shift]
         (gradient,) = torch.autograd.grad(output, x, retain_graph=True)
         yield gradient[0, 0].abs().roll((-shift, -shift), (0, 1))
+
+
+def recconv_influences(kernel_size: int, *, level: int, mode: str) -> list[Tensor]:
+    """The `influence` of RecConv2d with averaging kernels on every position in a cell of 2**level, beyond its field."""
+    cell = 2**level
+    size = -(-(exact_receptive_field(kernel_size, level=level, mode=mode) + 4 * cell) // cell) * cell
+    return list(influence(averaging(RecConv2d(1, kernel_size, level=level, mode=mode)), size=size, period=cell))
 
 
 def support(weights: Tensor) -> int:

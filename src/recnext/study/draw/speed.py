@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recnext.engine.figures import caption, figure
+from recnext.engine.figures import caption, drawn, figure
 from recnext.study.speed.protocol import Measurement
 from recnext.study.speed.resolution import ImageCost
 
@@ -80,7 +80,7 @@ def _name(axes: Any, points: dict[str, tuple[float, float]]) -> None:
         weight = "bold" if name.startswith("recnext") else "normal"
         for place, (align, right, up) in enumerate(places):
             text = axes.annotate(
-                name,
+                drawn(name),
                 point,
                 xytext=(right, up),
                 textcoords="offset points",

@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from recnext.deploy.optimize.trial import interleaved
 from recnext.nn.mixers import LinearAttention, RecConv2d
 
+from .protocol import finished
+
 STRIDE = 4
 """Of the first stage: an image of 224 pixels has a map of 56."""
 CHANNELS = 48
@@ -71,7 +73,7 @@ def costs(
         chosen = {name: mixer for name, mixer in made.items() if name[:7] != "softmax" or side * side <= LONGEST}
         with torch.inference_mode():
             times = interleaved(
-                {name: _call(mixer, x) for name, mixer in chosen.items()}, rounds=rounds, seconds=seconds, calls=1
+                {name: finished(mixer, x) for name, mixer in chosen.items()}, rounds=rounds, seconds=seconds, calls=1
             )
             yield [
                 ImageCost(
@@ -80,19 +82,10 @@ def costs(
                     side * side,
                     1e3 * times[name].median,
                     1e9 * times[name].median / side**2,
-                    peak_memory(_call(mixer, x), device) / side**2,
+                    peak_memory(finished(mixer, x), device) / side**2,
                 )
                 for name, mixer in chosen.items()
             ]
-
-
-def _call(mixer: nn.Module, x: Tensor) -> Callable[[], None]:
-    def call() -> None:
-        mixer(x)
-        if x.device.type == "cuda":
-            torch.cuda.synchronize(x.device)
-
-    return call
 
 
 def peak_memory(call: Callable[[], Any], device: torch.device) -> int:
