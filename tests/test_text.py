@@ -61,6 +61,13 @@ def test_json_has_no_nan_and_no_lone_surrogates():
     assert "日" in text
 
 
+def test_json_has_no_control_characters():
+    name = "a\x1b[2J\x9b31m\x7f\u202e\t\n"
+    text = to_json({name: [name]}, indent=1)
+    assert json.loads(text) == {name: [name]}
+    assert text.replace("\n", "").isprintable()
+
+
 def test_cells_are_no_formulas():
     assert [to_cell(x) for x in ("=1+1", "+a", "-a", "@a", "a=", "", -1.5)] == [
         "'=1+1", "'+a", "'-a", "'@a", "a=", "", -1.5,

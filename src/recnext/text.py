@@ -93,7 +93,8 @@ def _nodes(node: Any, known: dict[int, int]) -> int:
 
 
 def to_json(value: Any, *, indent: int | None = None, default: Any = None) -> str:
-    """JSON that every reader takes: null for numbers that are not finite, no lone surrogates.
+    """JSON that every reader takes, and every terminal: null for numbers that are not finite, no lone surrogates, no
+    control characters.
 
     Args:
         value: mappings, sequences, text, numbers.
@@ -101,6 +102,7 @@ def to_json(value: Any, *, indent: int | None = None, default: Any = None) -> st
         default: as of `json.dumps`.
     """
     text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False, default=default)
+    text = _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     return text.encode("utf-8", "backslashreplace").decode()  # bytes of a name that is not UTF-8: \udc..
 
 

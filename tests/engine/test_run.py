@@ -80,7 +80,6 @@ def test_weights_load_by_themselves_and_reach_the_accuracy_in_the_metrics(run_fo
             model,
             open_for(model, digit_folders, checkpoint=name),
             preparation=preparation_of(model),
-            num_classes=10,
             device=torch.device("cpu"),
             workers=0,
         )

@@ -152,7 +152,7 @@ def test_labels_go_by_the_checkpoints_class_names(tmp_path):
     images = open_for(model, data, checkpoint="c")
     preparation = preparation_of(model)
     assert preparation.size == (32, 32)
-    options = {"preparation": preparation, "num_classes": 2, "device": torch.device("cpu"), "workers": 0}
+    options = {"preparation": preparation, "device": torch.device("cpu"), "workers": 0}
     assert evaluate_classifier(model, images, **options).top1 == 100
     only = open_for(model, tree(tmp_path / "only", {"light": 230}), checkpoint="c")
     assert evaluate_classifier(model, only, **options).confusion.tolist() == [[1, 0], [0, 0]]

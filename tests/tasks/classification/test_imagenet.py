@@ -55,14 +55,13 @@ def test_subsets_count_the_outputs_of_their_200_classes_only(tmp_path, name):
     for wnid in names:
         picture(tmp_path / wnid / "a.jpg", order.index(wnid))
     labelled = open_test_set(name, tmp_path)
-    options = OPTIONS | {"num_classes": 200}
-    assert evaluate_classifier(labelled.restrict(reading()), labelled.images, **options).top1 == 100
+    assert evaluate_classifier(labelled.restrict(reading()), labelled.images, **OPTIONS).top1 == 100
 
     def distracted(images):  # sure of a class outside the subset
         outside = next(label for label in range(1000) if label not in subset(name))
         return reading()(images) + 9 * torch.nn.functional.one_hot(torch.tensor([outside]), 1000)
 
-    assert evaluate_classifier(labelled.restrict(distracted), labelled.images, **options).top1 == 100
+    assert evaluate_classifier(labelled.restrict(distracted), labelled.images, **OPTIONS).top1 == 100
     (tmp_path / "n01440764").mkdir(exist_ok=True)
     (tmp_path / "n99999999").mkdir()
     with pytest.raises(RecNextError, match="n99999999"):
@@ -77,7 +76,7 @@ def test_v2_is_labelled_by_number_and_sketch_by_wordnet_id(tmp_path):
     sketch = open_test_set("imagenet-sketch", tmp_path / "sketch")
     assert sketch.images.labels == list(range(1000))
     v2 = open_test_set("imagenet-v2", tmp_path / "v2")
-    result = evaluate_classifier(v2.restrict(reading()), v2.images, num_classes=1000, **OPTIONS)
+    result = evaluate_classifier(v2.restrict(reading()), v2.images, **OPTIONS)
     assert (result.images, result.top1) == (1000, 100)
     (tmp_path / "v2" / "999" / "x.jpeg").unlink()
     (tmp_path / "v2" / "999").rmdir()
@@ -98,7 +97,7 @@ def test_mean_corruption_error(tmp_path, grouped):
     assert list(sets) == list(ALEXNET_ERROR)
     top1 = {
         name: {
-            severity: evaluate_classifier(reading(), labelled.images, num_classes=1000, **OPTIONS).top1
+            severity: evaluate_classifier(reading(), labelled.images, **OPTIONS).top1
             for severity, labelled in by_severity.items()
         }
         for name, by_severity in list(sets.items())

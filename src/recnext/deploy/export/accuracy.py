@@ -90,7 +90,6 @@ def judge_on(
             forward,
             images,
             preparation=preparation_of(spec),
-            num_classes=len(images.class_names),
             device=torch.device("cpu"),
             workers=workers,
         )

@@ -95,7 +95,6 @@ def _accuracy(network: nn.Module, data: Path, preparation: ImagePreparation) -> 
         network,
         images,
         preparation=preparation,
-        num_classes=len(CLASS_NAMES),
         device=torch.device("cpu"),
         workers=0,
     )

@@ -116,7 +116,6 @@ def measure(shown: Shown, *, batch_size: int, workers: int, mistakes: int, on_ba
         forward,
         shown.images,
         preparation=shown.preparation,
-        num_classes=len(names),
         device=shown.device,
         batch_size=batch_size,
         workers=workers,

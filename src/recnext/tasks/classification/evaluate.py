@@ -113,32 +113,28 @@ def evaluate_classifier(
     images: Any,
     *,
     preparation: ImagePreparation,
-    num_classes: int,
     device: torch.device,
     batch_size: int = 64,
     workers: int = 2,
-    rank: int = 0,
-    world_size: int = 1,
+    share: tuple[int, int] = (0, 1),
     on_batch: Callable[[Batch], None] = lambda batch: None,
 ) -> Accuracy:
     """Accuracy on labelled images, over all processes: every one returns the whole result.
 
     Args:
-        forward: normalised float32 (N, 3, H, W), channels_last, to logits (N, num_classes).
-        images: from `open_for`, or any data set of `make_loader`.
+        forward: normalised float32 (N, 3, H, W), channels_last, to logits (N, classes).
+        images: from `open_for`, or any data set of `make_loader` with `class_names` in the order of the logits.
         preparation: of the images.
-        num_classes: width of the logits.
         device: where `forward` runs.
         batch_size: images at once.
         workers: processes that load images.
-        rank: of this process.
-        world_size: number of processes.
+        share: the number of this process, from 0, and how many there are.
         on_batch: called with each batch, for progress.
 
     Raises:
         UnreadableImageError: names the first image that could not be read.
     """
-    batches = EvaluationBatches(len(images), batch_size=batch_size, rank=rank, world_size=world_size)
+    batches = EvaluationBatches(len(images), batch_size=batch_size, rank=share[0], world_size=share[1])
     options: dict[str, Any] = {"workers": workers, "pin_memory": device.type == "cuda"}
     loader = make_loader(images, batches, transform=preparation.evaluation_transform(), **options)
 
@@ -147,7 +143,8 @@ def evaluate_classifier(
             yield batch
             on_batch(batch)
 
-    meter = evaluate(forward, watched(), num_classes=num_classes, preparation=preparation, device=device)
+    classes = len(images.class_names)
+    meter = evaluate(forward, watched(), num_classes=classes, preparation=preparation, device=device)
     return meter.compute()
 
 

@@ -88,12 +88,10 @@ class ClassifierEvaluation(EvaluationSettings, ClassifierSettings):
                 labelled.restrict(forward),
                 labelled.images,
                 preparation=preparation,
-                num_classes=len(labelled.images.class_names),
                 batch_size=self.batch_size,
                 workers=self.workers,
                 device=processes.device,
-                rank=processes.rank,
-                world_size=processes.world_size,
+                share=(processes.rank, processes.world_size),
                 on_batch=lambda batch: on_images(len(batch.labels), share),
             )
 
