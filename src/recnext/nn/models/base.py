@@ -11,12 +11,33 @@ from torch import Tensor, nn
 
 from recnext.errors import RecNextError
 
-from .blocks import Classifier, Stage, Stem
+from .blocks import Classifier, Stem
 
 TAGS = ("dist_300e_in1k", "base_300e_in1k")  # the first is timm's default
 
 
-class RecNext(nn.Module):
+class Backbone(nn.Module):
+    """What timm asks of a network, where RecNeXt and MLLA answer alike."""
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Parameters without weight decay besides those timm's optimisers already leave out (1-D and biases)."""
+        return set()
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recomputes every block in the backward pass, for less memory."""
+        for module in self.modules():
+            if hasattr(module, "grad_checkpointing"):
+                cast(Any, module).grad_checkpointing = enable
+
+    @torch.jit.ignore
+    def get_classifier(self) -> nn.Module:
+        """The classifier: both heads of a RecNeXt, or one layer; Identity without classes."""
+        return cast(nn.Module, self.head)
+
+
+class RecNext(Backbone):
     """Stem, four stages, pooled classifier; the families differ in the stem and in what a stage is made of.
 
     Args:
@@ -68,11 +89,6 @@ class RecNext(nn.Module):
         )
 
     @torch.jit.ignore
-    def no_weight_decay(self) -> set[str]:
-        """Parameters without weight decay besides those timm's optimisers already leave out (1-D and biases)."""
-        return set()
-
-    @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Groups of parameter names for layer-wise learning rates: stem, then stages or blocks."""
         if coarse:
@@ -81,17 +97,6 @@ class RecNext(nn.Module):
             "stem": r"^stem",
             "blocks": [(r"^stages\.(\d+)\.downsample", (0,)), (r"^stages\.(\d+)\.blocks\.(\d+)", None)],
         }
-
-    @torch.jit.ignore
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recomputes every block in the backward pass, for less memory."""
-        for stage in self.stages:
-            cast(Stage, stage).grad_checkpointing = enable
-
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """The classifier: both heads, or the one Linear of a fused network."""
-        return self.head
 
     def reset_classifier(
         self,

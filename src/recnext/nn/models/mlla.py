@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from recnext.errors import RecNextError
 
-from .base import cfg, check_stride, checked_pool, record_arguments, take_indices
+from .base import Backbone, cfg, check_stride, checked_pool, record_arguments, take_indices
 from .mlla_blocks import AGGREGATIONS, MllaBlock, PatchEmbed, halved
 
 __all__ = ["Mlla"]
@@ -75,7 +75,7 @@ def check_size(x: Tensor, multiple: int) -> None:
 torch.fx.wrap("check_size")
 
 
-class Mlla(nn.Module):
+class Mlla(Backbone):
     """MLLA with a recursive token mixer.
 
     Args:
@@ -157,28 +157,12 @@ class Mlla(nn.Module):
         self.reset_classifier(num_classes, global_pool)
 
     @torch.jit.ignore
-    def no_weight_decay(self) -> set[str]:
-        """Parameters that no optimiser should decay beyond the usual ones: none."""
-        return set()
-
-    @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Patterns for layer-wise learning rates: by layer when coarse, else by block."""
         blocks: Any = r"^layers\.(\d+)"
         if not coarse:
             blocks = [(r"^layers\.(\d+)\.blocks\.(\d+)", None), (r"^layers\.(\d+)\.downsample", (99,))]
         return {"stem": r"^patch_embed", "blocks": [*blocks, (r"^norm|^head", (99999,))] if not coarse else blocks}
-
-    @torch.jit.ignore
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recomputes each block in the backward pass, for less memory."""
-        for layer in self.layers:
-            cast(MllaLayer, layer).grad_checkpointing = enable
-
-    @torch.jit.ignore
-    def get_classifier(self) -> nn.Module:
-        """The classifying layer, Identity without classes."""
-        return self.head
 
     def reset_classifier(
         self, num_classes: int, global_pool: Optional[str] = None, device: Any = None, dtype: Any = None
