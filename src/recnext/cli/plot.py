@@ -1,8 +1,12 @@
 """`recnext plot`."""
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Optional
 
 from rich.table import Table
@@ -10,15 +14,17 @@ from rich.table import Table
 from recnext.checkpoints.published import published as published_results
 from recnext.engine.curves import draw_overlay
 from recnext.engine.job import EMA, Metric
-from recnext.engine.run_folder import Record, RunFolder, read_records
+from recnext.engine.run_folder import Record, RunFolder
 from recnext.errors import RecNextError
 from recnext.files import require_output
 from recnext.screen import Screen
+from recnext.study.published_logs import read_log
 from recnext.tasks import job_of_run
 
 from .shared import make_table, print_json
 
 _SUFFIXES = (".png", ".pdf", ".svg")
+_EPOCHS = 12  # rows shown; --json has all
 _KINDS = {"top1_base": "published", "top1_distilled": "published, distilled"}
 
 
@@ -31,10 +37,10 @@ def run(
     json: bool = False,
     overwrite: bool = False,
 ) -> int:
-    """Draws the curves of one or more runs over each other and tells where each stands.
+    """Draws the curves of one or more runs over each other and tells where each stands, epoch by epoch.
 
     Args:
-        runs: run folders, or their metrics.jsonl.
+        runs: run folders, or their metrics.jsonl; or logs as published for RecNeXt, its detectors and segmenters.
         published: a network whose published final accuracy is drawn too, such as recnext_m1.
         metric: of the records; by default the one that picks the best epoch.
         output: of the picture: png, pdf or svg.
@@ -44,7 +50,7 @@ def run(
     if output.suffix not in _SUFFIXES:
         raise RecNextError(f"--output is {output}: expected a name ending in {', '.join(_SUFFIXES)}")
     require_output(output, overwrite=overwrite)
-    records = {_name(run, runs): read_records(Path(run)) for run in runs}
+    records = {_name(run, runs): read_log(Path(run)) for run in runs}
     measure = _metric(runs[0], metric, records[_name(runs[0], runs)])
     metric = measure.key
     lacking = next((name for name, each in records.items() if metric not in each[0]), None)
@@ -53,12 +59,14 @@ def run(
         raise RecNextError(f"{lacking} has no metric {metric!r}: give --metric, one of {', '.join(known)}")
     lines = {} if published is None else _published(published, metric)
     draw_overlay(output, records, metric=metric, published=lines)
-    rows = [_row(name, each, measure) for name, each in records.items()]
+    rows, epochs = [_row(name, each, measure) for name, each in records.items()], _by_epoch(records, metric)
     if json:
-        print_json({"metric": metric, "runs": rows, "published": lines, "picture": str(output)})
+        print_json({"metric": metric, "runs": rows, "epochs": epochs, "published": lines, "picture": str(output)})
         return 0
     screen = Screen()
     screen.print(_table(rows, metric))
+    if epochs:
+        screen.print(_epoch_table(epochs, metric))
     for name, value in lines.items():
         screen.print(f"{name}: {value}")
     screen.print(f"curves: {output}")
@@ -67,19 +75,27 @@ def run(
 
 def _metric(run: str, key: Optional[str], records: Sequence[Record]) -> Metric:
     """The metric of that key, or the one that picks the best epoch of the run's task."""
-    folder = Path(run).parent if Path(run).suffix == ".jsonl" else Path(run)
-    metrics = job_of_run(RunFolder(folder, writer=False).read_config(), records).metrics
+    config = {} if _is_log(run) else RunFolder(_folder(run), writer=False).read_config()
+    metrics = job_of_run(config, records).metrics
     known = {
         prefix + metric.key: replace(metric, key=prefix + metric.key) for prefix in ("", EMA) for metric in metrics
     }
     return metrics[0] if key is None else known.get(key, Metric(key, key, higher="loss" not in key))
 
 
+def _is_log(run: str) -> bool:
+    return Path(run).is_file() and Path(run).suffix != ".jsonl"
+
+
+def _folder(run: str) -> Path:
+    """What a run is named after: its folder, or the log of another program."""
+    return Path(run).parent if Path(run).suffix == ".jsonl" else Path(run)
+
+
 def _name(run: str, runs: Sequence[str]) -> str:
     """The last part of the path that tells the runs apart."""
-    folders = {one: Path(one).parent if Path(one).suffix == ".jsonl" else Path(one) for one in runs}
-    names = [folder.name for folder in folders.values()]
-    return folders[run].name if names.count(folders[run].name) == 1 else str(folders[run])
+    names = [_folder(one).name for one in runs]
+    return _folder(run).name if names.count(_folder(run).name) == 1 else str(_folder(run))
 
 
 def _published(network: str, metric: str) -> dict[str, float]:
@@ -101,8 +117,8 @@ def _row(name: str, records: Sequence[dict[str, Any]], measure: Metric) -> dict[
         "best": best[metric],
         "best_epoch": best["epoch"] + 1,
         "last": last[metric],
-        "train_loss": last["train_loss"],
-        "images_per_second": sum(record["images_per_second"] for record in records) / len(records),
+        "train_loss": last.get("train_loss", math.nan),
+        "images_per_second": fmean(record.get("images_per_second", math.nan) for record in records),
     }
 
 
@@ -110,7 +126,28 @@ def _table(rows: Sequence[dict[str, Any]], metric: str) -> Table:
     table = make_table("run", "epochs", "steps", f"best {metric}", "in epoch", "last", "train loss", "img/s")
     for row in rows:
         table.add_row(
-            *(row["run"], str(row["epochs"]), str(row["steps"]), f"{row['best']:.2f}", str(row["best_epoch"])),
-            *(f"{row['last']:.2f}", f"{row['train_loss']:.4f}", f"{row['images_per_second']:.0f}"),
+            *(row["run"], str(row["epochs"]), _number(row["steps"], 0), _number(row["best"], 2)),
+            *(str(row["best_epoch"]), _number(row["last"], 2), _number(row["train_loss"], 4)),
+            _number(row["images_per_second"], 0),
         )
+    return table
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _by_epoch(records: Mapping[str, Sequence[Record]], metric: str) -> list[dict[str, Any]]:
+    """Every run's last value of the metric in each epoch that several runs have."""
+    values = {name: {record["epoch"] + 1: record[metric] for record in each} for name, each in records.items()}
+    shared = [epoch for epoch, runs in Counter(chain(*values.values())).items() if runs > 1]
+    return [{"epoch": epoch, **{name: one.get(epoch) for name, one in values.items()}} for epoch in sorted(shared)]
+
+
+def _epoch_table(rows: Sequence[dict[str, Any]], metric: str) -> Table:
+    names = [name for name in rows[0] if name != "epoch"]
+    table = make_table("epoch", *names, text=0, title=f"{metric} at the end of an epoch")
+    step = -(-len(rows) // _EPOCHS)
+    for row in (*rows[:-1:step], rows[-1]):
+        table.add_row(*(str(row["epoch"]), *("-" if row[name] is None else _number(row[name], 2) for name in names)))
     return table

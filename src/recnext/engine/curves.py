@@ -1,5 +1,6 @@
 """The curves of a run, or of several. They need matplotlib (the `train` extra)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -92,7 +93,7 @@ def draw_overlay(
                 averaged = EMA + key
                 if averaged in records[0]:
                     color = axes.lines[-1].get_color()
-                    values = [record[averaged] for record in records]
+                    values = [record.get(averaged, math.nan) for record in records]
                     style = {"color": color, "linestyle": ":", "marker": marker and "x"}
                     axes.plot(_places(records, unit), values, label=f"{drawn(name)}, averaged", **style)
         for name, value in published.items():
