@@ -20,7 +20,7 @@ def test_user_errors(weights, tmp_path, capsys):
     assert "--max-batch is 6: expected a power of two" in fails(capsys, "serve", *given, "--max-batch", 6)
     assert "--max-batch is 0" in fails(capsys, "serve", *given, "--max-batch", 0)
     assert "--batch-wait is -1.0" in fails(capsys, "serve", *given, "--batch-wait", -1)
-    assert "limits.queue=0 must be above 0" in fails(capsys, "serve", *given, "--limits.queue", 0)
+    assert "limits.queue=0: expected a number above 0" in fails(capsys, "serve", *given, "--limits.queue", 0)
     assert "no device is called 'tpu'" in fails(capsys, "serve", *given, "--device", "tpu")
     assert "cannot listen on 192.0.2.1 port 0" in fails(capsys, "serve", *given, "--host", "192.0.2.1")
     for port in (-1, 65536):

@@ -8,7 +8,8 @@ from PIL import Image
 
 from deploy.serve.pictures import SVG, bomb, encoded, scans
 from recnext.data.images import read_image
-from recnext.deploy.serve.decoding import decode
+from recnext.data.transforms import ImagePreparation
+from recnext.deploy.serve.decoding import UploadDecoder, decode
 from recnext.deploy.serve.limits import FORMATS, Limits, RefusedError
 from recnext.errors import RecNextError
 
@@ -81,3 +82,22 @@ def test_limits_are_bounded(name, value):
 def test_refusals_go_from_process_to_process():
     error = RefusedError(HTTPStatus.REQUEST_TIMEOUT, "too slow", kind="slow", close=True)
     assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("PNG", mode) for mode in ("1", "L", "LA", "P", "RGBA", "I;16")]
+    + [("JPEG", "L"), ("JPEG", "CMYK"), ("GIF", "P"), ("WEBP", "RGBA"), ("BMP", "1"), ("BMP", "P")],
+)
+def test_unusual_images_are_prepared_as_predict_does(kind, mode):
+    file = io.BytesIO()
+    grey = Image.linear_gradient("L").resize((48, 40))
+    image = grey.convert("I").point(lambda value: 257 * value).convert("I;16") if mode == "I;16" else grey.convert(mode)
+    image.save(file, kind)
+    preparation = ImagePreparation(size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
+    decoder = UploadDecoder(preparation.evaluation_transform(), 3, LIMITS)
+    prepared = pickle.loads(pickle.dumps(decoder))(file.getvalue(), None)
+    expected = preparation.evaluation_transform()(read_image(io.BytesIO(file.getvalue())))
+    assert np.array_equal(prepared.pixels, expected)
+    assert (prepared.pixels.shape, prepared.width, prepared.height, prepared.format) == ((3, 32, 32), 48, 40, kind)
+    assert prepared.pixels.std() > 30

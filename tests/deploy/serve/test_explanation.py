@@ -12,7 +12,7 @@ from recnext.deploy.serve.limits import Limits
 
 
 def test_map_of_the_class(classifier, digit):
-    decoder = UploadDecoder(classifier.preparation, classifier.channels, Limits())
+    decoder = UploadDecoder(classifier.preparation.evaluation_transform(), classifier.channels, Limits())
     image = torch.from_numpy(decoder(digit.read_bytes(), None).pixels)
     best, other = (classifier.explain(image, label=label) for label in (7, 1))
     assert best.shape == other.shape == (32, 32)

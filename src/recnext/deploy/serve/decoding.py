@@ -1,15 +1,16 @@
 """Images from strangers: format and size are read from the header before anything is decoded."""
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Optional
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from recnext.data.images import UnreadableImageError, open_header, read_image
-from recnext.data.transforms import ImagePreparation
 
 from .body import file_of_form
 from .limits import FORMATS, Limits, RefusedError, unprocessable
@@ -30,12 +31,12 @@ class UploadDecoder:
     """From an upload to a network's input; it can be sent to another process.
 
     Args:
-        preparation: of the network.
+        transform: from an image to uint8 (channels, H, W), as `ImagePreparation.evaluation_transform`.
         channels: 1 (grey) or 3 (RGB).
         limits: on bytes and pixels.
     """
 
-    preparation: ImagePreparation
+    transform: Callable[[Image.Image], Tensor]
     channels: int
     limits: Limits
 
@@ -51,8 +52,7 @@ class UploadDecoder:
         """
         data = body if form is None else file_of_form(body, form, limits=self.limits)
         image, kind = decode(data, limits=self.limits, grey=self.channels == 1)
-        pixels = self.preparation.evaluation_transform()(image)
-        return PreparedImage(np.asarray(pixels), *image.size, kind)
+        return PreparedImage(self.transform(image).numpy(), *image.size, kind)
 
 
 def decode(data: bytes, *, limits: Limits, grey: bool = False) -> tuple[Image.Image, str]:

@@ -56,7 +56,7 @@ class Service:
         )
         self.metrics.queue.set_function(self.batcher.__len__)
         self.decoders: Decoders[PreparedImage] = Decoders(
-            UploadDecoder(classifier.preparation, classifier.channels, limits),
+            UploadDecoder(classifier.preparation.evaluation_transform(), classifier.channels, limits),
             count=min(os.cpu_count() or 1, _DECODERS),
             seconds=limits.decode_seconds,
         )
