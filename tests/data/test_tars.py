@@ -73,6 +73,21 @@ def test_archives_that_are_cut_or_compressed_are_refused(tmp_path):
         open_split(f"tar:{tmp_path}", split="val")
 
 
+def test_a_size_below_zero_ends(tmp_path):
+    """tarfile goes backwards by it, and round in circles."""
+    entry = tarfile.TarInfo("cat/0.png")
+    header = bytearray(entry.tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"\xff" * 10 + b"\xfe\x00"  # -512
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "val.tar").write_bytes(bytes(header) + bytes(1024))
+    with pytest.raises(RecNextError, match=r"val\.tar is no tar archive"):
+        open_split(f"tar:{tmp_path}", split="val")
+    assert [record.problem.partition(":")[0] for record in read_tar(str(tmp_path / "val.tar"))] == [
+        "the shard ends here"
+    ]
+
+
 def test_keys_of_shards_may_have_dots_and_further_files_belong_to_their_image(tmp_path):
     files = {}
     for number in range(3):

@@ -93,6 +93,7 @@ def _images_in(file: IO[bytes], place: Member, class_name: str) -> Iterator[tupl
     end = place.offset + place.size
     with tarfile.open(fileobj=file, mode="r:") as archive:
         for entry in archive:
+            _require_size(entry)
             path = PurePosixPath(entry.name)
             if not entry.isreg() or entry.issparse() or is_ignored_path(entry.name):
                 continue
@@ -110,6 +111,11 @@ def _images_in(file: IO[bytes], place: Member, class_name: str) -> Iterator[tupl
         file.seek(archive.offset)  # type: ignore[attr-defined]
         if file.tell() >= end or file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile takes this for the end
             raise tarfile.ReadError(f"no end of archive at byte {archive.offset}")  # type: ignore[attr-defined]
+
+
+def _require_size(entry: tarfile.TarInfo) -> None:
+    if entry.size < 0:  # tarfile goes backwards by it, and round in circles
+        raise tarfile.ReadError(f"{entry.name} has a negative size")
 
 
 class TarShards(StreamSource):
@@ -201,6 +207,7 @@ def _records(archive: tarfile.TarFile, place: str) -> Iterator[Record]:
     group: dict[str, dict[str, bytes]] = {}
     for entry in archive:
         archive.members = []  # type: ignore[attr-defined]
+        _require_size(entry)
         key, _, suffix = entry.name.rpartition(".")
         if not entry.isreg() or not key or is_ignored_path(entry.name) or _META.match(entry.name):
             continue
