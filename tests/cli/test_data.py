@@ -1,5 +1,7 @@
+import io
 import json
 import shutil
+import tarfile
 
 import pytest
 
@@ -62,3 +64,38 @@ def _tars(tree, root):
     for split in ("train", "val"):
         shutil.make_archive(str(root / split), "tar", tree / split)
     return root
+
+
+def test_what_is_left_out_is_counted_by_kind(tree, tmp_path, capsys):
+    """A tree as macOS, a NAS and a camera left it, reached through links."""
+    zero = tree / "train" / "0"
+    for name in ("._0.png", ".DS_Store", "Thumbs.db", "photo.NEF", "notes.txt"):
+        (zero / name).write_bytes(b"\0\5\x16\7")
+    (tree / "train" / "__MACOSX" / "0").mkdir(parents=True)
+    shutil.move(tree / "val" / "1", tmp_path / "ones")
+    (tree / "val" / "1").symlink_to(tmp_path / "ones")
+    (zero / "again").symlink_to(tree / "train")
+    report = run_json(capsys, "data", "check", tree, "--few=2")
+    assert report["images"] == {"train": 30, "val": 30}
+    assert report["ignored"] == {"._*": 1, ".*": 1, "Thumbs.db": 1, "__MACOSX": 1}
+    assert report["other_files"] == {".nef": 1, ".txt": 1}
+    assert report["links"] == [str(tree / "val" / "1"), str(zero / "again")]
+    assert report["links_in_a_circle"] == [str(zero / "again")]
+    status, out, _ = run(capsys, "data", "check", tree)
+    assert status == 0
+    assert "left out, no images here (2)" in out
+    assert "links that lead back to a folder above, left out (1)" in out
+
+
+def test_text_files_of_windows_are_read_and_others_named(tree, tmp_path, capsys):
+    names = tmp_path / "names.txt"
+    with tarfile.open(tmp_path / "train-0.tar", "w") as archive:
+        for name, content in (("a.cls", b"1"), ("a.png", next((tree / "train" / "0").iterdir()).read_bytes())):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    names.write_bytes(b"\xef\xbb\xbfblue\r\nred\r\n")
+    run(capsys, "data", "index", tmp_path, f"--class-names={names}")
+    assert json.loads((tmp_path / "_info.json").read_text())["class_names"] == ["blue", "red"]
+    names.write_bytes("bl\xe4u\nred\n".encode("latin-1"))
+    assert "is no UTF-8 text" in fails(capsys, "data", "index", tmp_path, f"--class-names={names}")

@@ -198,3 +198,13 @@ def test_a_folder_of_broken_images_is_counted_and_named(tmp_path):
     os.remove(folders.train.paths[-1])
     with pytest.raises(RecNextError, match=r"none of the 40 images in .*train can be read; the first: .*cat/0\.png"):
         require_readable(folders.train)
+
+
+def test_a_link_to_the_split_does_not_put_other_classes_into_its_own(tmp_path):
+    tree(tmp_path)
+    (tmp_path / "train" / "cat" / "all").symlink_to(tmp_path / "train")
+    (tmp_path / "val" / "cat").rename(tmp_path / "elsewhere")
+    (tmp_path / "val" / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "all").symlink_to(tmp_path / "val")
+    folders = open_class_folders(tmp_path)
+    assert folders.train.labels == folders.val.labels == [0, 0, 0, 1, 1, 1]

@@ -92,7 +92,7 @@ def _print(report: DataReport, few: int) -> None:
         (f"fewer than {few} images", [f"{name}: {images}" for _, name, images in report.near_empty]),
         ("left out, no images here", [f"{end or 'no ending'}: {n}" for end, n in report.survey.others.items()]),
         ("ignored, an operating system's", [f"{name}: {n}" for name, n in report.survey.ignored.items()]),
-        ("links to folders, followed", report.survey.links),
+        ("links to folders", report.survey.links),
         ("links that lead back to a folder above, left out", report.survey.loops),
     ):
         if lines:

@@ -16,7 +16,7 @@ from recnext.errors import RecNextError
 from .folders import class_folders, split_names
 from .images import UnreadableImageError, read_image
 from .labelled import ImageFiles, listed
-from .listing import Survey, walk
+from .listing import Survey, is_ignored, walk
 from .sources import kind_of, open_split
 
 _AHEAD = 64  # files on their way at once
@@ -78,7 +78,7 @@ class DataReport:
             "mistakes": self.mistakes,
             "ignored": dict(sorted(self.survey.ignored.items())),
             "other_files": dict(sorted(self.survey.others.items())),
-            "links_followed": self.survey.links,
+            "links": self.survey.links,
             "links_in_a_circle": self.survey.loops,
             "errors": self.has_errors,
         }
@@ -121,6 +121,11 @@ def list_images(spec: str) -> Listing:
     root, survey = Path(place), Survey()
     splits = split_names(root) if root.is_dir() else []
     trees = {split: class_folders(root / split) for split in splits} or {"": class_folders(root)}
+    for entry in (entry for split in trees for entry in (root / split).iterdir()):
+        if is_ignored(entry.name):
+            survey.ignore(entry.name)
+        elif entry.is_dir() and entry.is_symlink():
+            survey.links.append(str(entry))
     files = [
         Listed(split, name, path)
         for split, folders in trees.items()

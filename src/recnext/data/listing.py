@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import Optional
+from typing import Optional, Union
 
 from recnext.errors import RecNextError
 
@@ -44,14 +44,18 @@ class Survey:
     Attributes:
         ignored: files and folders of operating systems, by name, hidden ones as ``.*`` and ``._*``.
         others: files that are no images to `recnext`, by ending.
-        links: links to folders that were followed.
-        loops: links that lead back to a folder above them, which were not.
+        links: links to folders.
+        loops: those that lead back to a folder above them, which were not followed.
     """
 
     ignored: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
     links: list[str] = field(default_factory=list)
     loops: list[str] = field(default_factory=list)
+
+    def ignore(self, name: str) -> None:
+        """Counts a file or folder that is ignored."""
+        self.ignored["._*" if name.startswith("._") else ".*" if name.startswith(".") else name] += 1
 
     @property
     def unread(self) -> str:
@@ -72,7 +76,7 @@ def walk(
     survey: Survey,
     *,
     suffixes: Optional[Collection[str]] = IMAGE_SUFFIXES,
-    _above: tuple[tuple[int, int], ...] = (),
+    _above: Optional[frozenset[tuple[int, int]]] = None,
 ) -> Iterator[str]:
     """The images in a folder and below, in the order of names, a folder's own before those below.
 
@@ -86,9 +90,9 @@ def walk(
     Raises:
         OSError: a folder cannot be read.
     """
-    status = os.stat(folder)
-    identity = (status.st_dev, status.st_ino)
-    if identity in _above:
+    above = _folders_above(folder) if _above is None else _above
+    here = _identity(folder)
+    if here in above:
         survey.loops.append(folder)
         return
     folders = []
@@ -97,8 +101,7 @@ def walk(
     for entry in found:
         suffix = os.path.splitext(entry.name)[1].lower()
         if is_ignored(entry.name):
-            kind = "._*" if entry.name.startswith("._") else ".*" if entry.name.startswith(".") else entry.name
-            survey.ignored[kind] += 1
+            survey.ignore(entry.name)
         elif os.path.isdir(entry.path):
             folders.append(entry.path)
             if entry.is_symlink():
@@ -108,7 +111,19 @@ def walk(
         else:
             survey.others[suffix] += 1
     for path in folders:
-        yield from walk(path, survey, suffixes=suffixes, _above=(*_above, identity))
+        yield from walk(path, survey, suffixes=suffixes, _above=above | {here})
+
+
+def _identity(folder: Union[str, Path]) -> tuple[int, int]:
+    """What a folder is, whatever path leads to it."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _folders_above(folder: str) -> frozenset[tuple[int, int]]:
+    """Those that a path goes through, and those that the folder lies in where it is reached by a link."""
+    paths = (Path(os.path.abspath(folder)), Path(folder).resolve())
+    return frozenset(_identity(parent) for path in paths for parent in path.parents)
 
 
 def find_images(inputs: Sequence[str]) -> Iterator[str]:
