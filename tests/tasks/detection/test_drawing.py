@@ -30,3 +30,15 @@ def test_small_images_are_enlarged_and_nothing_is_nothing():
     drawn = draw_detections(pixels, nothing, ("cat",))
     assert drawn.size == (320, 240)
     assert np.array_equal(np.asarray(drawn)[::4, ::4], pixels)
+
+
+def test_captions_stay_in_the_picture():
+    """At the right edge the plate begins left of its box, at the upper edge it lies inside the box."""
+    pixels = np.zeros((300, 400, 3), dtype=np.uint8)
+    found = {"boxes": torch.tensor([[380.0, 2.0, 399.0, 90.0]]), "labels": torch.tensor([1]), "scores": torch.ones(1)}
+    drawn = np.asarray(draw_detections(pixels, found, ("a long name",)))
+    plate = (drawn == class_colours(1)[0]).all(2)
+    assert plate[:20, 300:380].any()
+    assert plate[4:14, 398].all()
+    bare = np.asarray(draw_detections(pixels, found, ("a long name",), captions=False))
+    assert not bare[:, :378].any()
