@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from engine.runs import SpoiltJob, settings
-from recnext.checkpoints import read_metadata
+from recnext.checkpoints import load, read_metadata, save
 from recnext.cli.main import dispatch
 from recnext.cli.training_run import run_training
 from recnext.study.demo.digits import write_folders
@@ -134,3 +134,14 @@ def test_flags_go_over_a_recipe_and_the_result_can_be_printed(data, capsys):
     assert (printed["model"], printed["clip"], printed["epochs"]) == ("recnext_m4", "agc", 300)
     assert dispatch(["train", data, "--config=imagenet_x"]) == 2
     assert "no configuration 'imagenet_x', neither a file nor a recipe" in capsys.readouterr().err
+
+
+def test_a_checkpoint_brings_its_network(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = save(load("test_recnext_a", num_classes=7), tmp_path / "a.safetensors")
+    flags = [flag for flag in TINY if not flag.startswith("--model")]
+    assert dispatch(["train", data, *flags, f"--checkpoint={path}", "--ema"]) == 0
+    printed = capsys.readouterr().out
+    assert "in epoch 1: runs/test_recnext_a/best.safetensors" in printed
+    assert "best averaged top-1" in printed
+    assert (tmp_path / "runs" / "test_recnext_a" / "best_ema.safetensors").is_file()

@@ -106,6 +106,8 @@ def test_full_disk_keeps_the_last_epoch_and_says_so(train, tmp_path, monkeypatch
     ("changes", "message"),
     [
         ({"epochs": 0}, "--epochs is 0: expected an integer from 1"),
+        ({"epochs": None}, "--epochs is None: expected a value"),
+        ({"model_args": None}, "--model-args is None: expected a value"),
         ({"image_size": 16}, "--image-size is 16: expected at least 32 pixels"),
         ({"batch_size": 1}, "--batch-size is 1: expected an integer from 2"),  # BatchNorm has no variance of one
         ({"lr": 0.0}, "--lr is 0.0: expected above 0"),

@@ -106,7 +106,7 @@ def test_a_flipped_bit_is_noticed_and_the_older_state_serves(train, tmp_path, wh
 def test_a_state_of_another_network_is_one_line(train, tmp_path):
     train(tmp_path / "run", epochs=1)
     state = RunFolder(tmp_path / "run").load_state()[0]
-    for change in ({"model": {}}, {"processes": "many"}, {"optimizer": None}):
+    for change in ({"model": {}}, {"processes": "many"}, {"optimizer": None}, {"step": -1}, {"records": [{}]}):
         (tmp_path / "run" / "state.pt").write_bytes(pack_state({**state, **change}))
         with pytest.raises(RecNextError, match="the state of another network or program") as caught:
             train(tmp_path / "run", epochs=2, resume=True)

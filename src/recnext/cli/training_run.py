@@ -6,7 +6,7 @@ from typing import Any
 from accelerate import PartialState
 
 from recnext.engine.failures import DivergedError
-from recnext.engine.job import Job
+from recnext.engine.job import EMA, Job
 from recnext.engine.run import train
 from recnext.engine.settings import LoopSettings
 from recnext.screen import Screen
@@ -33,11 +33,13 @@ def run_training(job: Job, settings: LoopSettings, *, given: Collection[str], da
         return 2  # one line says it for all
     console.quiet = not PartialState().is_main_process
     if result.interrupted is not None:
-        text = f"stopped in {result.where} after step {result.position[1]}, saved in {settings.folder}"
+        text = f"stopped in {result.where} after step {result.position[1]}, saved in {result.folder}"
         console.print(f"{text}: --resume goes on from there")
         return 128 + result.interrupted
-    assert result.best is not None
     metric = job.metrics[0]
-    best = f"best {metric.title} {result.best[metric.key]:.2f} in epoch {result.best['epoch'] + 1}"
-    console.print(f"{best}: {settings.folder / 'best.safetensors'}")
+    for prefix, name in (("", "best"), (EMA, "best_ema")):
+        if prefix + metric.key in result.records[0]:
+            best = metric.best(result.records, prefix=prefix)
+            text = f"best {'averaged ' if prefix else ''}{metric.title} {best[prefix + metric.key]:.2f}"
+            console.print(f"{text} in epoch {best['epoch'] + 1}: {result.folder / name}.safetensors")
     return 0

@@ -173,6 +173,7 @@ class _Loop:
             position=(self.period, self.step),
             where=self.where(),
             seconds=time.perf_counter() - started,
+            folder=self.folder.path,
         )
 
     def train_period(self) -> None:
@@ -383,6 +384,6 @@ class _Loop:
         state, notes = self.folder.load_state()
         source = str(self.folder.path)
         position = restore(state, self.raw, self.ema, self.optimizer, self.accelerator, source=source)
-        self.period, self.step, self.records = position["epoch"], position["step"], position["records"]
-        self.sums = PeriodSums(**position["sums"])
+        self.period, self.step, self.records = position.epoch, position.step, position.records
+        self.sums = PeriodSums(**position.sums)
         return (*notes, f"goes on after step {self.done} of {self.total}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Optional
 
 from torch import nn
@@ -43,6 +44,7 @@ class TrainingResult:
         position: (epoch, step) reached; in a run counted in steps the number of evaluations, and steps since.
         where: the same in words.
         seconds: of this session.
+        folder: of the run.
     """
 
     records: Sequence[Record]
@@ -51,6 +53,7 @@ class TrainingResult:
     position: tuple[int, int]
     where: str
     seconds: float
+    folder: Path
 
 
 @dataclass

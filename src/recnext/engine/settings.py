@@ -124,6 +124,8 @@ class LoopSettings:
     resume: Resume = False
 
     def __post_init__(self) -> None:
+        for entry in fields(self):  # a file may say null anywhere
+            require(self, entry.name, entry.default is None or getattr(self, entry.name) is not None, "a value")
         object.__setattr__(self, "precision", parse_precision(self.precision))
         least = {"epochs": 1, "batch_size": 2, "accumulate": 1, "base_batch": 1, "keep": 1}
         from_zero = ("workers", "seed", "save_every", "freeze_epochs", "evaluate_every")

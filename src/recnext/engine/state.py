@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from typing import Any, Optional
 
 from accelerate import Accelerator
@@ -11,8 +12,42 @@ from torch.optim import Optimizer
 
 from recnext.errors import RecNextError
 
-POSITION = ("epoch", "step", "sums", "records")
-"""What a state says of where the run stands."""
+from .result import PeriodSums
+from .run_folder import Record
+
+_IN_RECORDS = {"epoch", "step", "train_loss", "images_per_second", "seconds"}
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands.
+
+    Args:
+        epoch: that are done; in a run counted in steps, evaluations.
+        step: done since.
+        sums: fields of `PeriodSums`.
+        records: of the evaluations.
+    """
+
+    epoch: int
+    step: int
+    sums: dict[str, Any]
+    records: list[Record]
+
+    def checked(self) -> "Position":
+        """Itself.
+
+        Raises:
+            ValueError: a value is not as a run saves it.
+        """
+        numbers = all(type(number) is int and 0 <= number < 2**31 for number in (self.epoch, self.step))
+        sums = isinstance(self.sums, dict) and self.sums.keys() == vars(PeriodSums()).keys()
+        records = isinstance(self.records, list) and all(
+            isinstance(record, dict) and record.keys() >= _IN_RECORDS for record in self.records
+        )
+        if not (numbers and sums and records):
+            raise ValueError("its position is none of a run")
+        return self
 
 
 def collect(
@@ -38,11 +73,11 @@ def restore(
     accelerator: Accelerator,
     *,
     source: str,
-) -> dict[str, Any]:
+) -> Position:
     """Puts a state of `collect` back.
 
     Returns:
-        The values of `POSITION`.
+        Where the run stands.
 
     Raises:
         RecNextError: another number of processes saved it, or it is of another network.
@@ -56,7 +91,7 @@ def restore(
             optimizer.load_state_dict(state["optimizer"])
             if accelerator.scaler is not None and state["scaler"] is not None:
                 accelerator.scaler.load_state_dict(state["scaler"])
-            return {name: state[name] for name in POSITION}
+            return Position(**{entry.name: state[entry.name] for entry in fields(Position)}).checked()
     raise RecNextError(
         f"{source} was trained by {processes} processes, here are {accelerator.num_processes}: resume with as "
         "many, the batch depends on it"
