@@ -3,7 +3,7 @@ from typing import Any, Literal, Optional, Union
 
 import pytest
 
-from recnext.cli.parser import run_command
+from recnext.cli.parser import _kind, run_command
 from recnext.errors import RecNextError
 
 
@@ -93,3 +93,8 @@ def test_numbers_beyond_64_bits():
         parse("a", f"--batch-size={2**64}")
     with pytest.raises(RecNextError, match="--model-args is 184"):
         parse("a", f'--model-args={{"depths": [1, {2**64}]}}')
+
+
+def test_an_argument_whose_type_jsonargparse_no_longer_tells():
+    assert _kind({"action": object(), "type": int}) is int
+    assert _kind({"action": object()}) is None

@@ -66,6 +66,8 @@ def test_detection_and_segmentation(tmp_path):
         "mask_ap": 38.0,
     }
     assert record == pytest.approx(expected)
+    (tmp_path / "d.json").write_text(openmm(bbox_mAP=0.4) + openmm(bbox_mAP=0.5))
+    assert [one["step"] for one in read_log(tmp_path / "d.json")] == [100, 200]
     (tmp_path / "s.json").write_text(openmm(mIoU=0.41, mAcc=0.5, aAcc=0.8))
     (record,) = read_log(tmp_path / "s.json")
     assert (record["miou"], record["macc"], record["aacc"]) == pytest.approx((41, 50, 80))

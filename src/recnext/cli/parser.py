@@ -1,6 +1,8 @@
 """Arguments as a command line has them: dashes between words, switches without a value, several files in a row."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal, NoReturn, Optional, get_args, get_origin
 
 from jsonargparse import ActionYesNo, ArgumentParser, auto_parser, set_parsing_settings
@@ -66,44 +68,49 @@ class Parser(ArgumentParser):
             RecNextError: always, with one line in place of the usage and jsonargparse's several.
         """
         at_fault = getattr(ex, "subcommand_parser", None) or self
-        options = [option for action in at_fault._actions for option in action.option_strings]
+        options = re.findall(r"--[\w.-]+", at_fault.format_help())
         raise RecNextError(explained(message, command=at_fault.prog, options=options)) from None
 
     def _with_values(self, arguments: Sequence[str]) -> list[str]:
         """Gives the switches that may have a word one: theirs, or true."""
         result = list(arguments)
         for index in range(len(result) - 1, -1, -1):
-            words = self._words.get(result[index])
+            words = self.words.get(result[index])
             if words is not None:
                 follows = index + 1 < len(result) and result[index + 1] in words
                 result[index] += f"={result.pop(index + 1) if follows else 'true'}"
         return result
 
-    @property
-    def _words(self) -> dict[str, list[str]]:
-        """The words that a switch may have."""
-        found: dict[str, list[str]] = self.__dict__.setdefault("_switch_words", {})
-        return found
+    @cached_property
+    def words(self) -> dict[str, list[str]]:
+        """The words that a switch may have, by its flag."""
+        return {}
 
     def add_argument(self, *names: str, **options: Any) -> Any:
         """Adds an argument, as argparse does."""
-        kind = options.get("type")
+        kind = _kind(options)
         if names[-1].endswith("+") and options.get("default") == []:
-            kind = getattr(options.get("action"), "_typehint", kind)
             options = {"help": options.get("help"), "type": get_args(kind)[0], "nargs": "*", "default": []}
             return super().add_argument(names[0].removeprefix("--"), **options)
         if len(names) == 1 and names[0].startswith("--") and not names[0].startswith("--print_"):
             if "_" in names[0]:
                 names = (names[0].replace("_", "-"), names[0])
-            choices = get_args(getattr(options.get("action"), "_typehint", kind))
+            choices = get_args(kind)
             if bool in choices:
                 literals = [get_args(choice) for choice in choices if get_origin(choice) is Literal]
-                self._words[names[0]] = [word for choice in literals for word in choice]
-            if kind is bool:
+                self.words[names[0]] = [word for choice in literals for word in choice]
+            if options.get("type") is bool:
                 del options["type"]
                 options |= {"action": ActionYesNo(yes_prefix="", no_prefix="no-"), "nargs": 0}
-        elif len(names) == 1 and not names[0].startswith("-"):
-            kind = getattr(options.get("action"), "_typehint", kind)
-            if get_origin(kind) is list:
-                options = {"help": options.get("help"), "type": get_args(kind)[0], "nargs": "+"}
+        elif len(names) == 1 and not names[0].startswith("-") and get_origin(kind) is list:
+            options = {"help": options.get("help"), "type": get_args(kind)[0], "nargs": "+"}
         return super().add_argument(*names, **options)
+
+
+def _kind(options: Mapping[str, Any]) -> Any:
+    """The type of an argument.
+
+    jsonargparse keeps complex ones in an attribute of its actions that is not public: without it, lists are given as
+    one JSON value, and a switch with a word needs an equals sign.
+    """
+    return getattr(options.get("action"), "_typehint", options.get("type"))

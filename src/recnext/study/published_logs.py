@@ -60,15 +60,19 @@ def _of_text(epoch: int, part: str) -> Record:
 
 
 def _of_openmm(lines: list[dict[str, Any]]) -> list[Record]:
-    """A record an evaluation; its loss is the mean since the one before."""
-    records, losses, lr, step = [], [], math.nan, math.nan
+    """A record an evaluation; its loss is the mean since the one before. MMDetection counts each epoch's steps anew."""
+    records: list[Record] = []
+    losses: list[float] = []
+    lr, before, last = math.nan, 0, 0
     for line in lines:
         if line.get("mode") == "train":
             losses.append(float(line["loss"]))
-            lr, step = float(line["lr"]), line["iter"]
+            before += last if int(line["iter"]) <= last else 0
+            lr, last = float(line["lr"]), int(line["iter"])
         elif line.get("mode") == "val":
             found = {key: 100 * float(line[theirs]) for theirs, key in _SHARES.items() if theirs in line}
             loss = fmean(losses) if losses else math.nan
-            records.append({"epoch": int(line["epoch"]) - 1, "step": step, "train_loss": loss, "lr": lr, **found})
+            place = {"epoch": int(line["epoch"]) - 1, "step": before + last}
+            records.append({**place, "train_loss": loss, "lr": lr, **found})
             losses = []
     return records
