@@ -1,7 +1,8 @@
 """Names in drawn pictures, in a font that has their characters."""
 
-from collections.abc import Iterator
-from functools import cache
+import unicodedata
+from functools import cache, lru_cache
+from itertools import chain
 from typing import Union
 
 from PIL import ImageFont
@@ -10,39 +11,39 @@ from recnext.text import printable
 
 Font = Union[ImageFont.ImageFont, ImageFont.FreeTypeFont]
 
-# of systems that have them: Linux, macOS, Windows
-_OTHERS = (
+FONTS = (
     *("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSansCJKjp-Regular.otf", "wqy-zenhei.ttc", "ipaexg.ttf"),
     *("DroidSansFallbackFull.ttf", "PingFang.ttc", "Hiragino Sans GB.ttc", "Arial Unicode.ttf"),
     *("msyh.ttc", "YuGothM.ttc", "malgun.ttf", "arial.ttf"),
 )
+"""Of systems that have them: Linux, macOS, Windows."""
 _NO_CHARACTER = "\U0010fffe"  # every font draws its box for it
 
 
-@cache
-def lettered(text: str, *, size: int) -> tuple[str, Font]:
+@lru_cache(maxsize=4096)
+def lettered(text: str, *, size: int, fonts: tuple[str, ...] = FONTS) -> tuple[str, Font]:
     """A name as it can be drawn, and the font to draw it with.
 
     Args:
-        text: of the name; a character that no font has becomes its number, such as U+65E5.
+        text: of the name; a character that no font has loses its accent, or becomes its number, such as U+65E5.
         size: of the font in pixels.
+        fonts: files to look for where Pillow's own font lacks a character, which has ASCII alone.
     """
-    text = printable(text).replace("\n", " ")
-    lacking: set[str] = set()
-    for font in _fonts(size):
-        lacks = {one for one in set(text) if _is_box(font, one)}
-        if not lacks:
+    text, plain = printable(text).replace("\n", " "), _plain(size)
+    for font in chain((plain,), (_font(name, size) for name in fonts)):
+        if font is not None and not any(_is_box(font, one) for one in set(text)):
             return text, font
-        lacking = lacking or lacks
-    return "".join(f"U+{ord(one):04X}" if one in lacking else one for one in text), ImageFont.load_default(size=size)
+    return "".join(_spelled(plain, one) for one in text), plain
 
 
-def _fonts(size: int) -> Iterator[Font]:
-    yield ImageFont.load_default(size=size)
-    for name in _OTHERS:
-        font = _font(name, size)
-        if font is not None:
-            yield font
+def _spelled(font: Font, character: str) -> str:
+    letters = "".join(one for one in unicodedata.normalize("NFKD", character) if not unicodedata.combining(one))
+    return f"U+{ord(character):04X}" if not letters or any(_is_box(font, one) for one in letters) else letters
+
+
+@cache
+def _plain(size: int) -> Font:
+    return ImageFont.load_default(size=size)
 
 
 @cache
