@@ -17,7 +17,8 @@ import torch
 from plain_form import plain_fusion
 from recnext import optimize
 from recnext.deploy.optimize import RUNTIMES
-from recnext.deploy.optimize.export import OPSET, quiet
+from recnext.deploy.optimize.program import OPSET
+from recnext.deploy.optimize.quiet import quiet
 from recnext.deploy.optimize.steady import Steady
 from recnext.deploy.optimize.trial import WARM, Timing, timed_turns, timing
 from recnext.study.speed.machine import describe_machine, one_line

@@ -17,9 +17,9 @@ from typing import Any
 import openvino
 import torch
 
-from recnext.deploy.optimize.export import onnx_program
 from recnext.deploy.optimize.network import prepare
 from recnext.deploy.optimize.open_vino import compile_model
+from recnext.deploy.optimize.program import onnx_program
 from recnext.deploy.optimize.steady import Steady
 from recnext.study.speed.machine import describe_machine
 from recnext.study.speed.protocol import network

@@ -119,7 +119,7 @@ def test_mistakes_are_one_line(weights, tmp_path, capsys):
     for arguments, message in (
         ((weights, "--to", "onnxx"), "no export target is called 'onnxx': did you mean 'onnx'?"),
         ((weights, "--to", ","), "no export target is given"),
-        ((weights, "--precision", "int4"), "--precision is 'int4': expected fp32, fp16, int8"),
+        ((weights, "--precision", "int4"), "precision 'int4': expected fp32, fp16, int8"),
         ((weights, "--precision", "int8"), "int8 for onnx needs images to calibrate on: add --calibrate FOLDER"),
         ((weights, "--opset", 3, "--size", 64), "opset 3: expected 18 to"),
         ((weights, "--to", "torch", "--size", 16), "the networks take 32 pixels or more"),

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, Optional
 
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import nn
 
 from recnext.checkpoints import load
@@ -12,15 +11,19 @@ from recnext.checkpoints.loading import check_name
 from recnext.checkpoints.reading import read_weights
 from recnext.deploy.export import Exported, export, targets
 from recnext.deploy.export.accuracy import CALIBRATION
+from recnext.deploy.export.api import check_request
 from recnext.deploy.export.report import lines, table
-from recnext.deploy.export.request import check_request
 from recnext.deploy.export.spec import PRECISIONS
 from recnext.errors import RecNextError
+from recnext.precision import parse_precision
 from recnext.screen import Screen
 from recnext.sizes import parse_size
-from recnext.text import to_json
+from recnext.tasks.detection.checkpoint import is_detector
+from recnext.tasks.detection.checkpoint import load as load_detector
+from recnext.tasks.segmentation.checkpoint import is_segmenter
+from recnext.tasks.segmentation.checkpoint import load as load_segmenter
 
-from .shared import require_at_least
+from .shared import print_json, require_at_least
 
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")  # names that end so are meant to be files
 
@@ -91,15 +94,7 @@ def run(
         targets(chosen), output, precisions=precisions, calibrate=calibrate, max_loss=max_loss, **choices
     )
     network = _network(model, checkpoint, pretrained=pretrained, ema=ema, features=features)
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        console=Screen(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    ) as progress:
-        bar = progress.add_task("reading")
+    with Screen(stderr=True).status("reading") as status:
         made = export(
             network,
             output,
@@ -110,7 +105,7 @@ def run(
             validate=validate,
             max_loss=max_loss,
             threads=threads,
-            progress=lambda what: progress.update(bar, description=what),
+            progress=status.update,
             name=name,
             size=parse_size(size) if size else None,
             batch=batch,
@@ -125,10 +120,10 @@ def run(
 
 
 def _precisions(text: str) -> list[str]:
-    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not found or any(part not in PRECISIONS for part in found):
+    found = [parse_precision(part.strip(), choices=PRECISIONS) for part in text.split(",") if part.strip()]
+    if not found:
         raise RecNextError(f"--precision is {text!r}: expected {', '.join(PRECISIONS)}, or several with commas")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _network(model: str, checkpoint: Optional[str], *, pretrained: bool, ema: bool, features: bool) -> nn.Module:
@@ -139,8 +134,10 @@ def _network(model: str, checkpoint: Optional[str], *, pretrained: bool, ema: bo
             raise RecNextError(f"{model} and {checkpoint} are both weights: give one, or a network's name")
         if pretrained:
             raise RecNextError(f"{model} has its own weights: leave --pretrained out")
-        dense = _dense(model, ema=ema)
-        return load(checkpoint=model, **options) if dense is None else dense
+        weights = read_weights(model)
+        if is_segmenter(weights):
+            return load_segmenter(model, ema=ema)
+        return load_detector(model) if is_detector(weights) else load(checkpoint=model, **options)
     if Path(model).name != model or Path(model).suffix in _WEIGHTS:
         raise RecNextError(f"there is no {model}: expected a network's name, a weight file or a run folder")
     check_name(model)
@@ -149,41 +146,14 @@ def _network(model: str, checkpoint: Optional[str], *, pretrained: bool, ema: bo
     return load(model, checkpoint=checkpoint, pretrained=pretrained, **options)
 
 
-def _dense(checkpoint: str, *, ema: bool) -> Optional[nn.Module]:
-    """A segmenter, or the backbone and pyramid of a detector; None for another file."""
-    from recnext.tasks.detection.checkpoint import is_detector
-    from recnext.tasks.detection.checkpoint import load as load_detector
-
-    weights = read_weights(checkpoint)
-    if "decode_head.conv_seg.weight" in weights.state:
-        from recnext.tasks.segmentation import load as load_segmenter
-
-        segmenter = load_segmenter(checkpoint, ema=ema)
-        known = segmenter.pretrained_cfg
-        segmenter.pretrained_cfg = {**known, "architecture": f"{known['architecture']}_segmenter"}
-        return segmenter
-    if not is_detector(weights):
-        return None
-    detector = load_detector(checkpoint)
-    backbone: nn.Module = detector.backbone
-    backbone.pretrained_cfg = {  # type: ignore[assignment]
-        "architecture": f"{detector.config.backbone}_detector",
-        "input_size": (3, 224, 224),
-        "mean": detector.transform.image_mean,
-        "std": detector.transform.image_std,
-    }
-    return backbone
-
-
 def _show(made: list[Exported], output: Path, *, json: bool) -> None:
     if json:
-        print(to_json([item.to_json() for item in made], indent=1))
+        print_json([item.to_json() for item in made])
         return
-    console = Screen()
-    console.print(table(made))
+    screen = Screen()
+    screen.print(table(made))
     for item in made:
-        for line in lines(item):
-            console.print(line)
-    kept = [item for item in made if not item.problem]
+        screen.print("\n".join(lines(item)))
+    kept = [item.path.name for item in made if not item.problem]
     if kept:
-        console.print(f"in {output}: {', '.join(item.path.name for item in kept)}")
+        screen.print(f"in {output}: {', '.join(kept)}")

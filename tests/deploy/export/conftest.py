@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recnext.checkpoints import load
+from deploy.export.contract import exported, network
 from recnext.deploy.export import Exported, described, export_to, target
 
 NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
@@ -14,14 +14,7 @@ NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 @pytest.fixture(scope="session")
 def tiny() -> torch.nn.Module:
     """A classifier of seven named classes, whose norms are not the identity."""
-    torch.manual_seed(0)
-    model = load("test_recnext_m", num_classes=7)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
-            module.running_var.uniform_(0.8, 1.2)  # type: ignore[union-attr]
-    model.pretrained_cfg = {**model.pretrained_cfg, "label_names": NAMES}  # type: ignore[dict-item]
-    return model
+    return network(names=NAMES)
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +27,13 @@ def exports(tiny: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> 
     made = {name: export_to(target(name), tiny, spec, folder, threads=1) for name in ("onnx", "openvino", "torch")}
     made["pixels"] = export_to(target("onnx"), tiny, pixels, folder, threads=1)
     return made
+
+
+@pytest.fixture(scope="class")
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Of an `ExportContract`: an A network, so that attention and nearest resizing are in it."""
+    one = request.cls
+    return exported(target(one.name), tmp_path_factory.mktemp(one.name), "test_recnext_a", size=one.size)
 
 
 @pytest.fixture(scope="session")

@@ -10,41 +10,29 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from deploy.export.phones import ODD, check_full_depth, every_full_depth, exported, full_depth
-from recnext.deploy.export.api import export
-from recnext.deploy.export.job import export_to
-from recnext.deploy.export.nearest import WholeFactors
-from recnext.deploy.export.network import described
-from recnext.deploy.export.targets import target, target_of_file
+from deploy.export.contract import ODD, exported
+from deploy.export.phones import PhoneContract, full_depth
+from recnext.deploy.export import Exported, described, export, export_to, target
+from recnext.deploy.export.integer_factors import IntegerFactors
 from recnext.errors import MissingExtraError, RecNextError
 from recnext.nn.mixers import LinearAttention
 from recnext.nn.mixers.registry import create_token_mixer
 
 pytest.importorskip("coremltools", reason="coremltools is not installed: make test-export, or the coreml extra")
 
-from recnext.deploy.export import coreml_evaluator, coreml_evaluator_ops
 from recnext.deploy.export.coreml import CoreMl, unique_names
+from recnext.deploy.export.coreml_evaluator import CoreMlProgram
+from recnext.deploy.export.coreml_evaluator_ops import evaluate
 
 
-@pytest.mark.parametrize("name", ["test_recnext_m", "test_recnext_a", "test_recnext_l"])
-def test_float32_program_equals_the_network(name: str, tmp_path: Path) -> None:
-    made = exported(CoreMl(), tmp_path, name)
-    (row,) = made.comparisons
-    assert row.relative < 2e-6
-    assert row.agreement == 1
-    assert made.norms == 0
-    assert made.unproved == "program checked, not run on Apple hardware"
-    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.mlpackage", f"{name}.mlpackage.json"}
-    assert target_of_file(made.path).header(made.path)["recnext.model"] == name
+class TestCoreMl(PhoneContract):
+    name = "coreml"
+    opened = False
+    pixels = ("RGB image", ODD)
 
-
-def test_four_maps_of_a_batch_in_float16(tmp_path: Path) -> None:
-    made = exported(CoreMl(), tmp_path, "test_recnext_m", features=True, batch=3, precision="fp16")
-    (row,) = made.comparisons
-    assert row.shape == (3, 3, *ODD)
-    assert 1e-6 < row.relative < 5e-3  # float16 shows, and does no harm
-    assert [port.name for port in made.contents.outputs] == [f"features_{i}" for i in range(4)]
-    assert {port.dtype for port in made.contents.outputs} == {"float16"}
+    def test_it_is_a_package_that_was_not_run(self, made: Exported) -> None:
+        assert made.unproved == "program checked, not run on Apple hardware"
+        assert {path.name for path in made.path.parent.iterdir()} == {made.path.name, f"{made.path.name}.json"}
 
 
 def test_image_in_labels_out(tmp_path: Path) -> None:
@@ -55,14 +43,14 @@ def test_image_in_labels_out(tmp_path: Path) -> None:
     assert made.comparisons[0].relative < 5e-3
     (image,) = made.contents.inputs
     assert (image.name, image.dtype, image.shape) == ("image", "RGB image", ODD)
-    program = coreml_evaluator.CoreMlProgram(made.path)
+    program = CoreMlProgram(made.path)
     assert program.description.predictedFeatureName == "label"
     assert labels(program) == ["crane", "Käfer", "crane (2)", "dog", "cat"]
     probabilities = CoreMl().load(made.path)(np.full((1, *ODD, 3), 200, np.uint8))[0]
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
-def labels(program: coreml_evaluator.CoreMlProgram) -> list[str]:
+def labels(program: CoreMlProgram) -> list[str]:
     classify = next(op for op in program._main.operations if op.op_type == "classify")
     return [str(name) for name in classify.classes.val]
 
@@ -75,11 +63,6 @@ def test_compressed_weights(compression: str, decoded: str, tmp_path: Path) -> N
     assert made.precision == "int8"
     parameters = sum(p.numel() for p in timm.create_model("test_recnext_m", num_classes=5).parameters())
     assert made.size_on_disk < 2 * parameters
-
-
-@every_full_depth
-def test_full_depth(name: str, precision: str, tmp_path: Path) -> None:
-    check_full_depth(CoreMl(), tmp_path, name, precision)
 
 
 class Mixed(torch.nn.Module):
@@ -113,6 +96,7 @@ def test_every_mixer_is_evaluated(name: str, tmp_path: Path) -> None:
 
 
 @full_depth
+@pytest.mark.slow
 def test_mlla_programs_hold_no_operation_that_the_evaluator_lacks(tmp_path: Path) -> None:
     for variant in ("recconv_nearest", "recconv_transposed", "recattn"):
         assert exported(CoreMl(), tmp_path, f"mlla_nano_{variant}", size=(64, 64)).comparisons[0].relative < 1e-5
@@ -138,7 +122,7 @@ def small_program(build: Callable[[Any, Any], Any], shape: tuple[int, ...], path
 
 
 def evaluated(path: Path, x: np.ndarray) -> np.ndarray:
-    program = coreml_evaluator.CoreMlProgram(path)
+    program = CoreMlProgram(path)
     (name,) = program.inputs
     (output,) = program(**{name: x}).values()
     return output
@@ -156,16 +140,15 @@ def evaluated(path: Path, x: np.ndarray) -> np.ndarray:
 def test_bilinear_grid_is_that_of_the_reference(scale: float, corners: bool, expected: list[float]) -> None:
     """The four examples of coremltools' reference of upsample_bilinear."""
     given = {"x": torch.tensor([[[[0.0, 1.0]]]]), "scale_factor_width": scale, "align_corners": corners}
-    y = coreml_evaluator_ops.OPERATIONS["upsample_bilinear"](coreml_evaluator_ops.Operands(given))
-    assert isinstance(y, torch.Tensor)
+    (y,) = evaluate("upsample_bilinear", **given)
     np.testing.assert_allclose(y.flatten(), expected, atol=1e-6)
 
 
 def test_nearest_by_a_fraction_is_refused() -> None:
     """The reference does not say which neighbours Core ML takes."""
     given = {"x": torch.zeros(1, 1, 4, 4), "scale_factor_height": 1.75, "scale_factor_width": 1.75}
-    with pytest.raises(ValueError, match="no whole factor"):
-        coreml_evaluator_ops.OPERATIONS["upsample_nearest_neighbor"](coreml_evaluator_ops.Operands(given))
+    with pytest.raises(ValueError, match="no integer factor"):
+        evaluate("upsample_nearest_neighbor", **given)
 
 
 X = np.random.default_rng(0).standard_normal((2, 6, 4, 3)).astype(np.float32)
@@ -205,8 +188,7 @@ def test_operation_equals_coremltools_own_constant_folding(operation: str) -> No
         result = getattr(mb, operation)(**given)
     expected = [part.val for part in (result if isinstance(result, (list, tuple)) else [result])]
     assert expected[0] is not None
-    actual = coreml_evaluator_ops.OPERATIONS[operation](coreml_evaluator_ops.Operands(given))
-    for part, truth in zip([actual] if isinstance(actual, torch.Tensor) else actual, expected, strict=True):
+    for part, truth in zip(evaluate(operation, **given), expected, strict=True):
         np.testing.assert_allclose(part, truth, rtol=1e-5, atol=1e-6)
 
 
@@ -230,10 +212,10 @@ def test_wrong_shape_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("side", [7, 8, 13])
-def test_whole_factors_change_nothing(side: int) -> None:
+def test_integer_factors_change_nothing(side: int) -> None:
     x = torch.randn(1, 3, (side + 1) // 2, 4)
     expected = F.interpolate(x, size=(side, 7), mode="nearest")
-    with WholeFactors():
+    with IntegerFactors():
         assert torch.equal(F.interpolate(x, size=(side, 7), mode="nearest"), expected)
 
 
@@ -259,13 +241,6 @@ def test_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RecNextError, match=r"coreml cannot export unusual: .*i0e"):
         export_to(CoreMl(), network, described(network, size=(32, 32)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_not_a_package(tmp_path: Path) -> None:
-    path = tmp_path / "x.mlpackage"
-    path.mkdir()
-    with pytest.raises(RecNextError, match="not a readable Core ML program"):
-        CoreMl().load(path)
 
 
 def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -104,14 +104,6 @@ def test_a_program_of_something_else_is_named(tmp_path):
         ExportedNetwork(tmp_path / "words.onnx")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK nonsense"])
-def test_a_damaged_pt2_is_one_line_without_torchs_traceback(content, tmp_path, capfd):
-    (tmp_path / "x.pt2").write_bytes(content)
-    with pytest.raises(RecNextError, match=r"is not a readable torch\.export program"):
-        ExportedNetwork(tmp_path / "x.pt2", trust=True)
-    assert capfd.readouterr().err == ""
-
-
 def test_what_a_file_does_not_say_is_taken_from_its_report(exports, tmp_path):
     import onnx
 
@@ -125,6 +117,29 @@ def test_what_a_file_does_not_say_is_taken_from_its_report(exports, tmp_path):
     (tmp_path / "tiny.onnx.json").write_text(json.dumps([1]))
     with pytest.raises(RecNextError, match="is not the report of an export"):
         ExportedNetwork(tmp_path / "tiny.onnx")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mean", '{"a": 1}'),
+        ("mean", "[1, 2]"),
+        ("mean", "a"),
+        ("input_size", "[3]"),
+        ("crop_pct", "[]"),
+        ("class_names", "7"),
+        ("precision", "fp7"),
+        ("model", "../x"),
+    ],
+)
+def test_a_header_of_another_kind_is_one_line(key, value, exports, tmp_path):
+    import onnx
+
+    model = onnx.load(exports["onnx"].path)
+    next(item for item in model.metadata_props if item.key == f"recnext.{key}").value = value
+    onnx.save(model, tmp_path / "x.onnx")
+    with pytest.raises(RecNextError, match=r"x\.onnx is damaged, or not what its name says: [^\n]+$"):
+        ExportedNetwork(tmp_path / "x.onnx")
 
 
 def test_mistakes_are_one_line(exports, tmp_path, monkeypatch):

@@ -1,4 +1,3 @@
-import json
 import tempfile
 
 import numpy as np
@@ -6,49 +5,32 @@ import onnx
 import pytest
 import torch
 
+from deploy.export.contract import ExportContract
 from recnext.checkpoints import load
-from recnext.deploy.export import described, export_to, target
+from recnext.deploy.export import Exported, described, export_to, target
 from recnext.errors import RecNextError
 
 
-@pytest.mark.parametrize("name", ["onnx", "openvino", "torch", "pixels"])
-def test_the_proof_passes_and_lies_beside_the_file(exports, name):
-    made = exports[name]
-    assert made.problem == ""
-    assert made.norms == 0
-    assert made.path.is_file()
-    report = json.loads(made.path.with_name(f"{made.path.name}.json").read_text())
-    assert report["passed"] is True
-    assert report["versions"]["torch"]
-    assert report["size_on_disk"] == made.size_on_disk >= made.path.stat().st_size
-    limit = 5e-3 if name == "pixels" else 1e-4
-    assert 0 < max(row["relative"] for row in report["comparisons"]) < limit
-    assert all(row["agreement"] == 1 for row in report["comparisons"])
-    assert {path.name for path in made.path.parent.iterdir() if path.name.startswith(".")} == set()
+class TestOnnx(ExportContract):
+    name = "onnx"
 
-
-def test_dynamic_files_were_compared_on_four_inputs(exports):
-    for name in ("onnx", "openvino"):
-        assert [row.shape for row in exports[name].comparisons] == [
-            (1, 3, 64, 64),
-            (3, 3, 64, 64),
-            (1, 3, 96, 64),
-            (3, 3, 65, 73),
-        ]
-        assert exports[name].contents.inputs[0].shape == (None, 3, None, None)
-    assert exports["torch"].contents.inputs[0].shape == (None, 3, 64, 64)  # maps of one pixel: see TorchProgram
-    assert exports["pixels"].contents.inputs[0].shape == (2, 64, 64, 3)
-
-
-@pytest.mark.parametrize("name", ["onnx", "openvino", "torch"])
-def test_names_and_classes_travel_in_the_file(exports, name):
-    made = exports[name]
-    header = target(name).header(made.path)
-    assert json.loads(header["recnext.class_names"])[0] == "ant"
-    assert json.loads(header["recnext.input_size"]) == [3, 64, 64]
-    assert header["recnext.model"] == "tiny"
-    if name != "torch":
+    def test_ports_are_named(self, made: Exported) -> None:
         assert [port.name for port in made.contents.inputs + made.contents.outputs] == ["image", "logits"]
+
+
+class TestOpenVino(TestOnnx):
+    name = "openvino"
+
+
+class TestTorch(ExportContract):
+    name = "torch"
+    size = (96, 72)
+
+
+class TestTorchScript(ExportContract):
+    name = "torchscript"
+    opened = False
+    repeatable = False
 
 
 def test_the_onnx_file_is_clean(exports):
@@ -72,16 +54,10 @@ def test_pixels_in_probabilities_out(exports, tiny):
     with torch.no_grad():
         images = normalise(pixels, mean=spec.mean, std=spec.std, device=torch.device("cpu"))
         expected = tiny(images).softmax(1).numpy()
+    assert exports["pixels"].problem == ""
+    assert exports["pixels"].contents.inputs[0].shape == (2, 64, 64, 3)
     run = target("onnx").load(exports["pixels"].path)
     np.testing.assert_allclose(run(pixels.permute(0, 2, 3, 1).numpy())[0], expected, atol=1e-3)
-
-
-def test_torchscript(tiny, tmp_path):
-    made = export_to(target("torchscript"), tiny, described(tiny, size=(64, 64)), tmp_path, threads=1)
-    assert made.problem == ""
-    assert made.path.suffix == ".pt"
-    assert made.contents.operators["_convolution"] > 10
-    assert [port.name for port in made.contents.outputs] == ["logits"]
 
 
 def test_a_backbone_gives_its_maps(tmp_path):

@@ -6,21 +6,12 @@ import torch
 from torch import nn
 
 import recnext
+from deploy.optimize.networks import trained
 from recnext.deploy.optimize.channel_order import order_channels
 from recnext.deploy.optimize.expanding import ExpandingDepthwise
 from recnext.deploy.optimize.lowering import lower
 
 TINY = {"embed_dim": (8, 16, 32, 64), "depths": (1, 2, 1, 1), "num_classes": 5}
-
-
-def trained(name, **options):
-    torch.manual_seed(0)
-    model = timm.create_model(name, **options).eval().double()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 2)
-    return recnext.fuse(model)
 
 
 def sorted_convolutions(model):
@@ -38,7 +29,7 @@ def test_a_convolution_takes_and_gives_an_order(times):
 
 @pytest.mark.parametrize("size", [64, 97])
 def test_outputs_stay(size):
-    model = trained("recnext_m0", **TINY)
+    model = recnext.fuse(trained("recnext_m0", **TINY).double())
     x = torch.randn(2, 3, size, size, dtype=torch.float64)
     with torch.no_grad():
         expected = model(x)
@@ -59,7 +50,7 @@ def test_outputs_stay(size):
     ],
 )
 def test_networks_whose_channels_are_seen_or_mixed_otherwise_stay(name, options):
-    model = trained(name, **options)
+    model = recnext.fuse(trained(name, **options).double())
     assert order_channels(model) is model
     assert sorted_convolutions(model) == []
 

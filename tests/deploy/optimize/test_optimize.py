@@ -4,11 +4,11 @@ import logging
 import sys
 
 import pytest
-import timm
 import torch
 from torch import nn
 
 import recnext
+from deploy.optimize.networks import trained
 from recnext.deploy.optimize import Trial, forward_for, selection
 from recnext.deploy.optimize.cache import Cache
 from recnext.deploy.optimize.precision import native_precisions
@@ -28,17 +28,6 @@ def _cache_and_precisions(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def model():
     return trained("test_recnext_m")
-
-
-def trained(name, **options):
-    """Random weights, with norms that are not the identity."""
-    torch.manual_seed(0)
-    model = timm.create_model(name, **options).eval()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 2)
-    return model
 
 
 class Small(nn.Module):
@@ -191,6 +180,17 @@ def test_other_weights_are_another_network(monkeypatch):
     assert_equal(recnext.optimize(model, X, backend="onnxruntime", threads=1), model, X)
 
 
+def test_a_choice_of_another_version_is_made_again(tmp_path, caplog):
+    first = recnext.optimize(small(), X, threads=1)
+    (stored,) = (tmp_path / "cache").glob("*/choice-*")
+    cache = Cache(stored.parent.name, stored.parent.parent)
+    cache.write(stored.stem, {"trials": b'[{"backend": "torch", "speed": 1}]'})
+    assert recnext.optimize(small(), X, threads=1).report[0].milliseconds is not None
+    assert first.report[0].milliseconds is not None
+    (line,) = lines(caplog)
+    assert line.endswith("is of another version; compiling anew")
+
+
 @pytest.mark.parametrize("content", [b"", b"not a program", "other"])
 def test_a_damaged_or_wrong_program_is_rebuilt(tmp_path, caplog, content):
     model = small()
@@ -198,9 +198,9 @@ def test_a_damaged_or_wrong_program_is_rebuilt(tmp_path, caplog, content):
     (stored,) = (tmp_path / "cache").glob("*/program-*")
     if content == "other":  # whole, but of another network
         wrong = Cache(stored.parent.name, stored.parent.parent)
-        parts = wrong.read(stored.name)
+        parts = wrong.read(stored.stem)
         assert parts is not None
-        wrong.write(stored.name, {**parts, "model.onnx": b"no protobuf"})
+        wrong.write(stored.stem, {**parts, "model.onnx": b"no protobuf"})
     else:
         stored.write_bytes(content)
     assert_equal(recnext.optimize(model, X, backend="onnxruntime", threads=1), model, X)

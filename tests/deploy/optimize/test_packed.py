@@ -9,8 +9,7 @@ from torch import nn
 
 import recnext
 from recnext.deploy.optimize import eager
-from recnext.deploy.optimize.network import prepare
-from recnext.deploy.optimize.outputs import relative_error
+from recnext.deploy.optimize.network import prepare, relative_error
 from recnext.deploy.optimize.packed import PackedConv2d, can_pack, pack
 
 CPU = torch.device("cpu")
@@ -103,3 +102,8 @@ def test_packing_that_computes_something_else_falls_back_too(monkeypatch):
 def test_float16_and_gpus_are_not_packed():
     assert not can_pack(CPU, torch.float16)
     assert not can_pack(torch.device("cuda"), torch.float32)
+
+
+def test_nothing_is_packed_where_pytorch_has_lost_the_private_operator(monkeypatch):
+    monkeypatch.delattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
+    assert not can_pack(CPU, torch.float32)

@@ -6,20 +6,12 @@ import torch
 from torch import nn
 
 import recnext
+from deploy.optimize.networks import trained
+from recnext.deploy.optimize.expanding import outputs_of
 from recnext.deploy.optimize.lowering import lower
-from recnext.deploy.optimize.parted import PartedBlock, PartedBlocks, keep_parted, outputs_of
+from recnext.deploy.optimize.parted import PartedBlock, PartedBlocks, keep_parted
 
 TINY = {"embed_dim": (16, 32, 48, 64), "depths": (0, 1, 2, 6)}
-
-
-def trained(name, **options):
-    torch.manual_seed(0)
-    model = timm.create_model(name, **options).eval().double()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 2)
-    return model
 
 
 @pytest.mark.parametrize(
@@ -28,13 +20,13 @@ def trained(name, **options):
 def test_some_outputs_of_a_convolution(conv):
     x = torch.randn(2, conv.in_channels, 5, 4)
     given = x[:, 3:8] if conv.groups > 1 else x
-    torch.testing.assert_close(outputs_of(conv, 3, 8)(given), conv(x)[:, 3:8], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(outputs_of(conv, torch.arange(3, 8))(given), conv(x)[:, 3:8], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(("share_channel", "blocks"), [(False, 9), (True, 9)])
 @pytest.mark.parametrize("size", [64, 130])
 def test_networks_of_the_series_are_equal(share_channel, blocks, size):
-    model = trained("recnext_t", num_classes=7, share_channel=share_channel, **TINY)
+    model = trained("recnext_t", num_classes=7, share_channel=share_channel, **TINY).double()
     x = torch.randn(2, 3, size, size, dtype=torch.float64)
     with torch.no_grad():
         expected = model(x)
@@ -45,7 +37,7 @@ def test_networks_of_the_series_are_equal(share_channel, blocks, size):
 
 
 def test_maps_of_a_backbone_are_equal():
-    model = trained("test_recnext_l", features_only=True)
+    model = trained("test_recnext_l", features_only=True).double()
     x = torch.randn(1, 3, 96, 64, dtype=torch.float64)
     with torch.no_grad():
         expected = model(x)

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from recnext.deploy.optimize.outputs import relative_error, structure_of
+from recnext.deploy.optimize.network import flatten, relative_error, restore
 from recnext.deploy.optimize.precision import native_precisions, wanted_precisions
 from recnext.deploy.optimize.trial import interleaved, timed_turns
 from recnext.errors import RecNextError
@@ -44,8 +44,7 @@ def test_the_error_is_relative_to_the_spread_and_infinite_where_nothing_compares
 
 @pytest.mark.parametrize("outputs", [torch.ones(2), [torch.ones(2), torch.zeros(3)], (torch.ones(1),)])
 def test_structures_come_back(outputs):
-    structure = structure_of(outputs)
-    built = structure.build(structure.flatten(outputs))
+    built = restore(flatten(outputs), type(outputs))
     assert type(built) is type(outputs)
     assert len(built) == len(outputs)
 
@@ -53,7 +52,7 @@ def test_structures_come_back(outputs):
 @pytest.mark.parametrize("outputs", [{"a": torch.ones(1)}, [], None, [[torch.ones(1)]]])
 def test_other_outputs_are_refused(outputs):
     with pytest.raises(RecNextError, match="expected a tensor"):
-        structure_of(outputs)
+        flatten(outputs)
 
 
 def test_bf16_is_tried_only_where_the_processor_has_it(monkeypatch):

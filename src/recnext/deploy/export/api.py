@@ -1,7 +1,7 @@
-"""The whole of an export in one call: what `recnext export` does."""
+"""An export in one call, as `recnext export` makes it: refused before any work, or made and proved file by file."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -11,12 +11,13 @@ from torch import nn
 from recnext.errors import RecNextError
 
 from .accuracy import CALIBRATION, calibration_batches, judge_on
-from .job import export_to, require_place
-from .network import described
+from .job import export_to, require_place, temporary_in
+from .network import Exportable, described
 from .report import Exported
-from .request import check_request
 from .spec import ExportSpec
-from .targets import Target, targets
+from .targets import TARGETS, Target, target, targets
+
+_FLAGS = {"compression": "weights"}  # choices whose flag has another name
 
 
 def export(
@@ -49,7 +50,7 @@ def export(
         validate: class folders, to measure top-1 before and after.
         max_loss: largest loss of top-1 there, in points.
         threads: CPU threads while a file is timed; by default its runtime's choice.
-        progress: told what is being made.
+        progress: called with what is being made.
         overwrite: replace files of the same names that have no proof, so that they were not exported before.
         **choices: fields of `ExportSpec`, such as `size`, `preprocess` or `opset`, over what the network says.
 
@@ -69,24 +70,79 @@ def export(
         raise RecNextError("accuracy cannot be measured on maps: leave --validate or --features out")
     judge = None if validate is None else judge_on(network, validate, limit=max_loss, source=spec.name)
     batches = [] if calibrate is None else calibration_batches(calibrate, spec, images=images)
-    jobs: dict[tuple[str, str], tuple[Target, ExportSpec]] = {}
-    for precision in precisions:
-        asked = replace(spec, precision=precision, calibration=batches if precision == "int8" else ())
-        for target in chosen:
-            possible = target.possible(asked)
-            target.check(possible)
-            jobs[target.name, possible.precision] = target, possible
-    for target, possible in jobs.values():
-        require_place(output / f"{possible.stem}{target.suffix}", overwrite=overwrite)
+    asked = [replace(spec, precision=one, calibration=batches if one == "int8" else ()) for one in precisions]
+    jobs = _jobs(chosen, asked)
+    for one, possible in jobs.values():
+        require_place(one.path(possible, output), overwrite=overwrite)
     made: list[Exported] = []
-    for target, possible in jobs.values():
-        progress(f"{target.name} {possible.precision}")
+    exportable = Exportable(network)
+    for one, possible in jobs.values():
+        progress(f"{one.name} {possible.precision}")
         judged = None if judge is None else judge(possible)
         try:
-            made.append(export_to(target, network, possible, output, threads=threads, judge=judged))
+            made.append(export_to(one, exportable, possible, output, threads=threads, judge=judged))
         except RecNextError as error:
             kept = ", ".join(item.path.name for item in made if not item.problem)
             if not kept:
                 raise
             raise RecNextError(f"{error}; made before, in {output}: {kept}") from error
     return made
+
+
+def _jobs(chosen: Sequence[Target], asked: Sequence[ExportSpec]) -> dict[tuple[str, str], tuple[Target, ExportSpec]]:
+    """What to make, each once, by target and precision; refused before any work where a target cannot do it."""
+    jobs = {}
+    for spec in asked:
+        for one in chosen:
+            possible = one.possible(spec)
+            one.check(possible)
+            jobs[one.name, possible.precision] = one, possible
+    return jobs
+
+
+def check_request(
+    chosen: Sequence[Target],
+    output: Path,
+    *,
+    precisions: Sequence[str],
+    calibrate: Optional[Path] = None,
+    max_loss: float = 0.0,
+    **choices: Any,
+) -> None:
+    """Refuses what no export could do, or what would be left unheeded.
+
+    Args:
+        chosen: targets.
+        output: folder for the files; that it can be written is tried.
+        precisions: as `recnext.deploy.export.export` takes them.
+        calibrate: folder of images for int8.
+        max_loss: largest loss of top-1, in points.
+        **choices: fields of `ExportSpec`.
+
+    Raises:
+        MissingExtraError: a target's packages are not installed.
+        RecNextError: a precision that a target does not have, int8 without images or images without int8, a choice
+            that none of the targets reads.
+        OSError: the folder cannot be written.
+    """
+    for one in chosen:
+        one.require()
+        one.check_precisions(precisions)
+    counting = [one.name for one in chosen if "int8" in precisions and one.calibrated]
+    if counting and calibrate is None:
+        raise RecNextError(f"int8 for {counting[0]} needs images to calibrate on: add --calibrate FOLDER")
+    if calibrate is not None and not counting:
+        raise RecNextError(f"--calibrate {calibrate} is read for int8 only: add --precision int8, or leave it out")
+    if not max_loss >= 0:
+        raise RecNextError(f"--max-loss is {max_loss:g}: expected 0 or more points")
+    defaults = {field.name: field.default for field in fields(ExportSpec)}
+    names = [one.name for one in chosen]
+    for name, value in choices.items():
+        if value is None or value == defaults.get(name):
+            continue
+        readers = [each for each in TARGETS if name in target(each).choices]
+        if readers and not set(readers) & set(names):
+            flag = f"--{_FLAGS.get(name, name)} {value}"
+            raise RecNextError(f"{flag} is for {', '.join(readers)} only, not {', '.join(names)}: leave it out")
+    with temporary_in(output):
+        pass

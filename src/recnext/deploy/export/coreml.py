@@ -8,19 +8,21 @@ from uuid import NAMESPACE_URL, uuid5
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from recnext.deploy.optimize.quiet import silent
 from recnext.errors import RecNextError
 from recnext.text import to_json
 
 from .coreml_evaluator import CoreMlProgram
-from .nearest import WholeFactors
-from .silence import silent
+from .integer_factors import IntegerFactors
+from .preprocess import Preprocessed
 from .spec import ExportSpec
 from .targets import Contents, FileRunner, Port, Target
 
 COMPRESSIONS = ("int8", "palettised")
 PALETTE_BITS = 6
+UNPROVED = "program checked, not run on Apple hardware"
 _PREFIX = "recnext."
 _SINGLE = ("softmax", "matmul", "real_div", "reduce_sum")
 """In float32 even in fp16: probabilities, and the sums of the attention, which overflow in recnext_t."""
@@ -46,7 +48,7 @@ class CoreMl(Target):
     calibrated = False
     precisions = ("fp32", "fp16", "int8")
     norms = ("batch_norm",)
-    unproved = "program checked, not run on Apple hardware"
+    runs_here = False
 
     def possible(self, spec: ExportSpec) -> ExportSpec:
         spec = super().possible(spec)
@@ -70,11 +72,17 @@ class CoreMl(Target):
             model.short_description = f"{spec.name}, by recnext"
             if spec.precision == "int8":
                 model = _compressed(model, spec.compression or "int8")
-            stem = f"{spec.name}_palettised" if spec.compression == "palettised" else spec.stem
-            path = folder / f"{stem}{self.suffix}"
+            path = self.path(spec, folder)
             model.save(str(path))
             _settle(path)
         return path
+
+    def path(self, spec: ExportSpec, folder: Path) -> Path:
+        palettised = spec.compression == "palettised"
+        return folder / f"{f'{spec.name}_palettised' if palettised else spec.stem}{self.suffix}"
+
+    def unproved(self, spec: ExportSpec) -> str:
+        return UNPROVED
 
     def load(self, path: Path, *, threads: Optional[int] = None) -> FileRunner:
         """An evaluator, to check with: slower than the network in PyTorch."""
@@ -113,34 +121,13 @@ class CoreMl(Target):
         return {key: value for key, value in metadata.items() if key.startswith(_PREFIX)}
 
 
-class _FromImage(nn.Module):
-    """Takes an image in 0..255 as Core ML hands it over; a classifier gives probabilities.
-
-    Subtraction, then multiplication: the reverse would be fused into one BatchNorm.
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, network: nn.Module, spec: ExportSpec) -> None:
-        super().__init__()
-        self.network = network
-        self.classifier = spec.classifier
-        self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, -1, 1, 1))
-        self.register_buffer("scale", 1 / (255 * torch.tensor(spec.std).view(1, -1, 1, 1)))
-
-    def forward(self, image: Tensor) -> Any:
-        outputs = self.network((image - self.mean) * self.scale)
-        return outputs.softmax(1) if self.classifier else outputs
-
-
 def _converted(module: nn.Module, spec: ExportSpec) -> Any:
     import coremltools as ct
 
     shape = (spec.batch, spec.channels, *spec.size)
-    whole = _FromImage(module, spec).eval() if spec.preprocess else module
-    with WholeFactors(), torch.no_grad():
-        program = torch.export.export(whole, (torch.zeros(shape),)).run_decompositions({})
+    network = Preprocessed(module, spec, channels_last=False).eval() if spec.preprocess else module
+    with IntegerFactors(), torch.no_grad():
+        program = torch.export.export(network, (torch.zeros(shape),)).run_decompositions({})
     _drop_aliases(program)
     half = spec.precision != "fp32"
     dtype = np.float16 if half else np.float32
@@ -173,7 +160,7 @@ def half_precision() -> Any:
 
 
 def _settle(package: Path) -> None:
-    """Takes out what differs between equal packages: random identifiers, and the order of the metadata."""
+    """Takes out what differs between equal packages, random identifiers and the order of metadata, and notes."""
     from coremltools.models.utils import load_spec
 
     manifest = package / "Manifest.json"
@@ -181,6 +168,8 @@ def _settle(package: Path) -> None:
     for identifier, entry in json.loads(text)["itemInfoEntries"].items():
         text = text.replace(identifier, str(uuid5(NAMESPACE_URL, entry["path"])).upper())
     manifest.write_text(to_json(json.loads(text), indent=4), encoding="utf-8")
+    for notes in package.rglob("executorch_debug_handle_mapping.json"):  # no part of the program
+        notes.unlink()
     program = next(package.rglob("*.mlmodel"))
     program.write_bytes(load_spec(str(program)).SerializeToString(deterministic=True))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recnext.errors import RecNextError
 
-from .coreml_evaluator_ops import OPERATIONS, Operands, as_tensor
+from .coreml_evaluator_ops import OPERATIONS, evaluate, operand
 
 _CONSTANTS = ("const", "constexpr_")
 
@@ -83,9 +83,9 @@ class CoreMlProgram:
         return {var.name: values[var.name].float().numpy() for var in self._main.outputs if var.name in values}
 
     def _compute(self, op: Any, values: dict[str, Tensor]) -> None:
-        operands = Operands({name: _value(given, values) for name, given in op.inputs.items()})
+        operands = {name: _value(given, values) for name, given in op.inputs.items()}
         if op.op_type == "classify":
-            values[op.outputs[1].name] = operands.tensor("probabilities")
+            values[op.outputs[1].name] = operands["probabilities"]
             return
         if op.op_type not in OPERATIONS:
             raise RecNextError(
@@ -93,10 +93,10 @@ class CoreMlProgram:
                 f"{', '.join(sorted(OPERATIONS))}"
             )
         try:
-            result = OPERATIONS[op.op_type](operands)
-        except (ValueError, KeyError, RuntimeError, IndexError) as error:
+            results = evaluate(op.op_type, **operands)
+        except (ValueError, TypeError, KeyError, RuntimeError, IndexError) as error:
             raise RecNextError(f"{self.path}: {op.op_type} {op.name} cannot be evaluated: {error}") from error
-        for var, value in zip(op.outputs, [result] if isinstance(result, Tensor) else result, strict=True):
+        for var, value in zip(op.outputs, results, strict=True):
             if tuple(value.shape) != tuple(var.shape):
                 raise RecNextError(
                     f"{self.path}: {op.op_type} {op.name} gives {tuple(value.shape)}, the program says {var.shape}"
@@ -114,7 +114,7 @@ def _value(given: Any, values: Mapping[str, Tensor]) -> Any:
     if given.val is not None:
         return given.val
     if given.op is not None and given.op.op_type.startswith("constexpr_"):
-        return as_tensor(given.op.materialized_val_inference())
+        return operand(given.op.materialized_val_inference())
     return None
 
 

@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from recnext.deploy.optimize.network import first_line
+from recnext.deploy.optimize.quiet import silent
 from recnext.errors import RecNextError
 from recnext.nn.mixers import RecConv2d
 
-from .coreml import CoreMl, half_precision
-from .half import InHalf
-from .nearest import WholeFactors
-from .preprocess import with_preprocess
-from .silence import silent
+from .coreml import UNPROVED, half_precision
+from .coreml_evaluator import CoreMlProgram
+from .integer_factors import IntegerFactors
+from .preprocess import InHalf, with_preprocess
 from .spec import ExportSpec
 from .targets import Contents, FileRunner, Port, Target
 
@@ -35,7 +36,7 @@ class ExecuTorch(Target):
 
     What XNNPACK has no kernel for runs in ExecuTorch's portable ones. fp16 with XNNPACK computes in float16, but for
     the levels of RecConv and the sums of the attention, and needs a processor with float16 arithmetic; inputs,
-    outputs and the weights in the file stay float32. With the delegate "coreml" the whole network is one Core ML
+    outputs and the weights in the file stay float32. With the delegate "coreml" the network is one Core ML
     program inside the file. It runs on Apple devices only; the proof evaluates it.
     """
 
@@ -47,32 +48,28 @@ class ExecuTorch(Target):
     precisions = ("fp32", "fp16")
     norms = ("aten::_native_batch_norm_legit_no_training.out", "aten::native_batch_norm.out", "batch_norm")
 
-    def __init__(self) -> None:
-        self._apple = False
+    def path(self, spec: ExportSpec, folder: Path) -> Path:
+        return folder / f"{spec.stem}{'_coreml' if spec.delegate == 'coreml' else ''}{self.suffix}"
 
-    @property
-    def unproved(self) -> str:  # type: ignore[override]
-        """Of the spec that was checked last."""
-        return CoreMl.unproved if self._apple else ""
+    def unproved(self, spec: ExportSpec) -> str:
+        return UNPROVED if spec.delegate == "coreml" else ""
 
     def check(self, spec: ExportSpec) -> None:
         super().check(spec)
-        self._apple = spec.delegate == "coreml"
         if spec.delegate not in DELEGATES:
             raise RecNextError(f"delegate={spec.delegate!r} must be {' or '.join(DELEGATES)}")
         if spec.delegate == "coreml" and spec.preprocess:
             raise RecNextError("Core ML in executorch takes no uint8 pixels: no preprocess, or the target coreml")
 
     def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:
+        apple, half = spec.delegate == "coreml", spec.precision == "fp16"
         with silent():
             from executorch.exir import to_edge_transform_and_lower
 
-            apple = spec.delegate == "coreml"
-            half = spec.precision == "fp16"
-            whole = with_preprocess(HalfButRecConv(module) if half and not apple else module, spec)
-            factors = WholeFactors() if apple else contextlib.nullcontext()
+            network = with_preprocess(HalfButRecConv(module) if half and not apple else module, spec)
+            factors = IntegerFactors() if apple else contextlib.nullcontext()
             with factors, torch.no_grad():
-                program = torch.export.export(whole.eval(), (torch.from_numpy(spec.example()),))
+                program = torch.export.export(network.eval(), (torch.from_numpy(spec.example()),))
             with _sums_in_single() if apple and half else contextlib.nullcontext():
                 lowered = to_edge_transform_and_lower(
                     program,
@@ -80,19 +77,29 @@ class ExecuTorch(Target):
                     constant_methods={_HEADER: json.dumps(spec.header())},
                 )
             data = lowered.to_executorch().buffer
-        path = folder / f"{spec.stem}{'_coreml' if apple else ''}{self.suffix}"
+        path = self.path(spec, folder)
         path.write_bytes(data)
         return path
 
     def load(self, path: Path, *, threads: Optional[int] = None) -> FileRunner:
         self.require()
-        if _CORE_ML not in {backend for backend, _ in _delegates(_program(path))}:
-            return _executed(path, threads)
-        if not self._apple:  # it is to be used, not to be proved
+        if _CORE_ML in {backend for backend, _ in _delegates(_program(path))}:
             raise RecNextError(
                 f"{path.name} runs on Apple devices only, by Core ML: export with --delegate xnnpack to run it here"
             )
-        return _evaluated(path)
+        return _executed(path, threads)
+
+    def open_made(self, path: Path, spec: ExportSpec, *, threads: Optional[int]) -> tuple[FileRunner, Contents]:
+        """Evaluates the Core ML program inside; it is unpacked of our own files only, for others may write anywhere."""
+        if spec.delegate != "coreml":
+            return super().open_made(path, spec, threads=threads)
+        program, contents = _core_ml_inside(path), self.contents(path)
+        (name,) = program.inputs
+
+        def run(x: np.ndarray) -> list[np.ndarray]:
+            return list(program(**{name: x}).values())
+
+        return run, replace(contents, operators={**contents.operators, **program.operators})
 
     def contents(self, path: Path) -> Contents:
         self.require()
@@ -106,9 +113,6 @@ class ExecuTorch(Target):
                 operators[f"{operator.name}.{operator.overload}" if operator.overload else operator.name] += 1
             elif hasattr(call, "delegate_index"):
                 operators[f"{plan.delegates[call.delegate_index].id} part"] += 1
-        for backend, data in _delegates(program):
-            if backend == _CORE_ML and self._apple:  # unpacking it may write anywhere: only of a file just made
-                operators.update(_read_core_ml(path, data).operators)
         return Contents(
             f"ExecuTorch program, version {program.version}",
             tuple(_port(f"input_{i}", plan.values[value].val) for i, value in enumerate(plan.inputs)),
@@ -180,7 +184,9 @@ def _sums_in_single() -> Iterator[None]:
     from executorch.backends.apple.coreml.compiler import CoreMLBackend
 
     name = "model_compute_precision_from_compile_specs"
-    own = CoreMLBackend.__dict__[name]
+    own = vars(CoreMLBackend).get(name)
+    if own is None:
+        raise RecNextError("this ExecuTorch cannot keep sums in float32: --precision fp32, or install executorch 1.5")
     setattr(CoreMLBackend, name, staticmethod(lambda compile_specs: half_precision()))
     try:
         yield
@@ -190,10 +196,11 @@ def _sums_in_single() -> Iterator[None]:
 
 def _executed(path: Path, threads: Optional[int]) -> FileRunner:
     with silent():
-        from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+        from executorch.extension.pybindings import portable_lib
 
-        if threads is not None:
-            _unsafe_reset_threadpool(threads)
+        set_threads = getattr(portable_lib, "_unsafe_reset_threadpool", None)  # a later one may have no such function
+        if threads is not None and set_threads is not None:
+            set_threads(threads)
         try:
             method = _loaded(path).load_method("forward")
         except RuntimeError as error:  # a kernel or delegate that this runtime lacks
@@ -201,7 +208,10 @@ def _executed(path: Path, threads: Optional[int]) -> FileRunner:
     assert method is not None
 
     def run(x: np.ndarray) -> list[np.ndarray]:
-        outputs = method.execute([torch.from_numpy(np.ascontiguousarray(x))])
+        try:
+            outputs = method.execute([torch.from_numpy(np.ascontiguousarray(x))])
+        except RuntimeError as error:
+            raise RecNextError(f"{path.name} takes no input {tuple(x.shape)}: {first_line(error)}") from None
         return [output.float().numpy().copy() for output in outputs]
 
     return run
@@ -217,28 +227,16 @@ def _loaded(path: Path) -> Any:
         raise RecNextError(f"{path} is not a readable ExecuTorch program: {first_line(error)}") from None
 
 
-def _evaluated(path: Path) -> FileRunner:
-    """The Core ML program inside; Apple's runtime is not here to run it."""
-    delegates = _delegates(_program(path))
-    plan = _forward(_program(path))
-    if len(delegates) != 1 or len(plan.chains[0].instructions) != 1:
-        raise RecNextError(f"{path}: parts of the network are outside of Core ML; it can only be run on Apple devices")
-    program = _read_core_ml(path, delegates[0][1])
-    (name,) = program.inputs
-
-    def run(x: np.ndarray) -> list[np.ndarray]:
-        return list(program(**{name: x}).values())
-
-    return run
-
-
-def _read_core_ml(path: Path, data: bytes) -> Any:
+def _core_ml_inside(path: Path) -> CoreMlProgram:
+    """The Core ML program of a file; Apple's runtime is not here to run it."""
     from executorch.backends.apple.coreml import executorchcoreml
 
-    from .coreml_evaluator import CoreMlProgram
-
+    program = _program(path)
+    delegates = _delegates(program)
+    if len(delegates) != 1 or len(_forward(program).chains[0].instructions) != 1:
+        raise RecNextError(f"{path}: parts of the network are outside of Core ML; it can only be run on Apple devices")
     with silent(), tempfile.TemporaryDirectory() as folder:
-        executorchcoreml.unflatten_directory_contents(data, folder)
+        executorchcoreml.unflatten_directory_contents(delegates[0][1], folder)
         package = next(Path(folder).rglob("*.mlpackage"), None)
         if package is None:
             raise RecNextError(f"{path} holds no readable Core ML program")
@@ -247,16 +245,16 @@ def _read_core_ml(path: Path, data: bytes) -> Any:
 
 def _program(path: Path) -> Any:
     with silent():
-        from executorch.exir._serialize._program import deserialize_pte_binary
-
+        try:  # there is no public way to read a program's operators
+            from executorch.exir._serialize._program import deserialize_pte_binary
+        except ImportError:
+            raise RecNextError(f"{path.name}: this ExecuTorch cannot read programs: install executorch 1.5") from None
         try:
             program = deserialize_pte_binary(path.read_bytes()).program
         except OSError:
             raise
         except Exception as error:  # flatbuffers, asserts
-            raise RecNextError(
-                f"{path} is not a readable ExecuTorch program: is it whole? {first_line(error)}"
-            ) from None
+            raise RecNextError(f"{path} is not a readable ExecuTorch program: {first_line(error)}") from None
     if all(plan.name != "forward" for plan in program.execution_plan):
         names = ", ".join(plan.name for plan in program.execution_plan) or "none"
         raise RecNextError(f"{path} has no method forward, but {names}: it is no network that this package can run")

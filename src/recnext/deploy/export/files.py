@@ -1,6 +1,8 @@
 """Exported files as networks: what prediction, evaluation and benchmarks call."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional
 
@@ -9,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from recnext.checkpoints.metadata import IMAGENET_MEAN, IMAGENET_STD
+from recnext.deploy.optimize.network import first_line
 from recnext.errors import MissingExtraError, RecNextError
 
 from .report import listed
 from .spec import ExportSpec
-from .targets import SUFFIXES, Contents, FileRunner, target_of_file
+from .targets import SUFFIXES, Contents, FileRunner, Target, target_of_file
 
 _PREFIX = "recnext."
 
@@ -74,8 +77,8 @@ class ExportedNetwork(AsNetwork):
     `num_classes`, `in_chans`.
 
     Args:
-        path: of the file, ours or another's. What one does not say of itself is taken from ``<file>.json`` beside
-            it, or ImageNet's preparation is assumed.
+        path: of the file, ours or another's. What one does not say of itself is taken from ``<file>.json``, its
+            report, or ImageNet's preparation is assumed.
         threads: CPU threads; by default the runtime's choice.
         maps: take a file that gives maps too; it has no classes, and `forward` gives the first map.
         trust: open a file of a format that can run any program while it is opened (``.pt2``: it is unpickled).
@@ -86,27 +89,16 @@ class ExportedNetwork(AsNetwork):
     """
 
     def __init__(self, path: Path, *, threads: Optional[int] = None, maps: bool = False, trust: bool = False) -> None:
-        target = target_of_file(path)
-        if not path.exists():
-            raise RecNextError(f"there is no file {path}")
-        if target.runs_code and not trust:
-            raise RecNextError(
-                f"{path} can run any program when it is opened, like every {target.suffix} file: --trust (trust=True) "
-                "opens one of people you trust; .onnx files need none"
-            )
-        package = target.missing(running=True)
-        if package is not None:
-            raise MissingExtraError(package, target.extra, f"running {path.name}")
-        if target.unproved:
-            raise RecNextError(f"{path.name} runs on Apple devices only: export another format to run it here")
-        contents = target.contents(path)
-        _check_image(path, contents)
-        header = target.header(path) or _beside(path)
-        spec = spec_of(path, contents, header)
+        target = _runnable(path, trust=trust)
+        with _one_line(path, "is damaged, or not what its name says"):
+            contents = target.contents(path)
+            _check_image(path, contents)
+            spec = spec_of(path, contents, target.header(path) or _header_of_report(path))
+            run = target.load(path, threads=threads)
         if not spec.classifier and not maps:
             raise RecNextError(f"{path} gives maps, not classes: export a classifier, without --features")
         shape = contents.inputs[0].shape
-        super().__init__(target.load(path, threads=threads), spec, batch=shape[0] if shape else None)
+        super().__init__(run, spec, batch=shape[0] if shape else None)
         sides = (shape[1:3] if spec.preprocess else shape[2:4]) if shape else (None, None)
         self.path = path
         self.backend = target.runtime or target.name
@@ -137,19 +129,16 @@ class ExportedNetwork(AsNetwork):
                 f"{self.path.name} takes images of {self.size[0]}x{self.size[1]} only, not {height}x{width}: "  # type: ignore[index]
                 "leave the size out, or export again"
             )
-        try:
+        with _one_line(self.path, f"fails on images of {height}x{width}"):
             return super().forward(images)
-        except RecNextError:
-            raise
-        except Exception as error:  # runtimes raise classes of their own
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise RecNextError(f"{self.path.name} fails on images of {height}x{width}: {reason}") from error
 
     def _classes(self) -> int:
-        outputs = self.first(self.spec.example(self.batch or 1, self.size or self.spec.size))
-        if outputs.ndim != 2:
-            raise RecNextError(f"{self.path} gives {outputs.ndim}-dimensional outputs; a classifier gives (N, classes)")
-        return int(outputs.shape[1])
+        size = self.size or self.spec.size
+        with _one_line(self.path, f"fails on images of {size[0]}x{size[1]}"):
+            shape = self.first(self.spec.example(self.batch or 1, size)).shape
+        if len(shape) != 2:
+            raise RecNextError(f"{self.path} gives {len(shape)}-dimensional outputs; a classifier gives (N, classes)")
+        return int(shape[1])
 
 
 class TimedFile:
@@ -196,17 +185,59 @@ def spec_of(path: Path, contents: Contents, header: dict[str, str]) -> ExportSpe
     given = known.get("input_size") or (channels or 3, height or 224, width or 224)
     return ExportSpec(
         name=known.get("model", path.stem),
-        size=(given[1], given[2]),
-        channels=given[0],
+        size=(int(given[1]), int(given[2])),
+        channels=int(given[0]),
         precision=known.get("precision", "fp32"),
         classifier=bool(known.get("classifier", True)),
         preprocess=pixels,
-        class_names=tuple(known["class_names"]) if known.get("class_names") else None,
-        mean=tuple(known.get("mean", IMAGENET_MEAN)),
-        std=tuple(known.get("std", IMAGENET_STD)),
-        crop_pct=known.get("crop_pct", 0.875),
+        class_names=tuple(map(str, known["class_names"])) if known.get("class_names") else None,
+        mean=_per_channel(known.get("mean", IMAGENET_MEAN), given[0]),
+        std=_per_channel(known.get("std", IMAGENET_STD), given[0]),
+        crop_pct=float(known.get("crop_pct", 0.875)),
         interpolation=known.get("interpolation", "bicubic"),
     )
+
+
+def _per_channel(values: Any, channels: int) -> tuple[float, ...]:
+    found = tuple(map(float, values))
+    if len(found) not in (channels, len(IMAGENET_MEAN)):
+        raise ValueError(f"{len(found)} means or deviations for {channels} channels")
+    return found if len(found) == channels else (sum(found) / len(found),) * channels
+
+
+@contextmanager
+def _one_line(path: Path, what: str) -> Iterator[None]:
+    """Turns what a runtime raises, of classes of its own, into one line: the file, `what`, and the reason."""
+    try:
+        yield
+    except (RecNextError, OSError) as error:
+        if path.name in str(error):
+            raise
+        raise RecNextError(f"{path} {what}: {error}") from error
+    except Exception as error:
+        raise RecNextError(f"{path} {what}: {first_line(error)}") from error
+
+
+def _runnable(path: Path, *, trust: bool) -> Target:
+    """The target of a file that can be run here.
+
+    Raises:
+        RecNextError, MissingExtraError: as `ExportedNetwork`.
+    """
+    target = target_of_file(path)
+    if not path.exists():
+        raise RecNextError(f"there is no file {path}")
+    if target.runs_code and not trust:
+        raise RecNextError(
+            f"{path} can run any program when it is opened, as every {target.suffix} file can: --trust (trust=True) "
+            "opens one that people you trust have made; .onnx files need none"
+        )
+    package = target.missing(running=True)
+    if package is not None:
+        raise MissingExtraError(package, target.extra, f"running {path.name}")
+    if not target.runs_here:
+        raise RecNextError(f"{path.name} runs on Apple devices only: export another format to run it here")
+    return target
 
 
 def _check_image(path: Path, contents: Contents) -> None:
@@ -215,7 +246,7 @@ def _check_image(path: Path, contents: Contents) -> None:
         raise RecNextError(f"{path} takes {given}: expected one input of images, of 4 dimensions")
 
 
-def _beside(path: Path) -> dict[str, str]:
+def _header_of_report(path: Path) -> dict[str, str]:
     report = path.with_name(f"{path.name}.json")
     if not report.is_file():
         return {}

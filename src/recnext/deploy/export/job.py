@@ -1,4 +1,4 @@
-"""One export: checked before, made beside its place, proved, and put there whole or not at all."""
+"""One export: checked before, made next to its place, proved, and put there complete or not at all."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 from torch import nn
 
@@ -16,8 +16,8 @@ from recnext.errors import RecNextError
 from recnext.files import require_output, require_regular
 from recnext.text import to_json
 
-from .network import exportable, reference_of
-from .proof import compare, norms_left, proof_shapes
+from .network import Exportable
+from .proof import compare, norms_left
 from .report import Exported, Judgement
 from .spec import ExportSpec
 from .targets import FileRunner, Target
@@ -28,7 +28,7 @@ Judge = Callable[[FileRunner], Judgement]
 
 def export_to(
     target: Target,
-    network: nn.Module,
+    network: Union[nn.Module, Exportable],
     spec: ExportSpec,
     folder: Path,
     *,
@@ -42,7 +42,7 @@ def export_to(
 
     Args:
         target: format.
-        network: any image network; it stays as it is.
+        network: any image network, which stays as it is; an `Exportable` serves several targets.
         spec: what to make, from `recnext.deploy.export.network.described`.
         folder: made where missing.
         threads: CPU threads while it is timed; by default the runtime's choice.
@@ -59,19 +59,11 @@ def export_to(
     target.require()
     spec = target.possible(spec)
     target.check(spec)
-    with beside(folder) as temporary:
-        try:
-            path = target.export(exportable(network), spec, temporary)
-        except RecNextError:
-            raise
-        except OSError as error:
-            if error.errno is None or error.filename is not None:
-                raise
-            raise OSError(error.errno, error.strerror, str(folder)) from error  # of a full disk it names no place
-        except Exception as error:  # exporters raise anything
-            raise RecNextError(f"{target.name} cannot export {spec.name}: {first_line(error)}") from error
-        run = target.load(path, threads=threads)
-        contents = target.contents(path)
+    exportable = network if isinstance(network, Exportable) else Exportable(network)
+    with temporary_in(folder) as temporary:
+        with _named(target, spec, folder):
+            path = target.export(exportable.module(), spec, temporary)
+        run, contents = target.open_made(path, spec, threads=threads)
         made = sorted(temporary.iterdir())
         exported = Exported(
             target=target.name,
@@ -80,12 +72,12 @@ def export_to(
             size_on_disk=sum(map(_size, made)),
             contents=contents,
             norms=norms_left(contents, target.norms),
-            comparisons=tuple(compare(reference_of(network, spec), run, spec, proof_shapes(spec))),
+            comparisons=tuple(compare(exportable.reference(spec), run, spec)),
             versions=target.versions(),
             header=spec.header(),
-            latency_ms=None if target.unproved else _latency(run, spec),
+            latency_ms=None if target.unproved(spec) else _latency(run, spec),
             judgement=None if judge is None else judge(run),
-            unproved=target.unproved,
+            unproved=target.unproved(spec),
             others=tuple(folder / item.name for item in made if item != path),
         )
         if not exported.problem:
@@ -97,7 +89,22 @@ def export_to(
 
 
 @contextmanager
-def beside(folder: Path) -> Iterator[Path]:
+def _named(target: Target, spec: ExportSpec, folder: Path) -> Iterator[None]:
+    """Gives what an exporter raises the target's and the network's names, and the errors of a full disk a place."""
+    try:
+        yield
+    except RecNextError:
+        raise
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+    except Exception as error:  # exporters raise anything
+        raise RecNextError(f"{target.name} cannot export {spec.name}: {first_line(error)}") from error
+
+
+@contextmanager
+def temporary_in(folder: Path) -> Iterator[Path]:
     """A temporary folder in `folder`, gone in the end; a folder that was made for it goes too if it stays empty."""
     if folder.exists() and not folder.is_dir():
         raise RecNextError(f"{folder} is a file: expected a folder to export into")

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from recnext.deploy.optimize.network import first_line
+from recnext.deploy.optimize.quiet import silent
 from recnext.errors import MissingExtraError, RecNextError
 
+from .integer_factors import IntegerFactors
 from .merged_heads import merge_heads
-from .nearest import WholeFactors
 from .preprocess import with_preprocess
-from .silence import silent
 from .spec import ExportSpec
 from .targets import Contents, FileRunner, Port, Target
 
@@ -45,12 +45,12 @@ class LiteRt(Target):
             import litert_torch
 
             example = {spec.input_name: torch.from_numpy(spec.example())}
-            with WholeFactors(), torch.no_grad():
+            with IntegerFactors(), torch.no_grad():
                 made = litert_torch.convert(with_preprocess(merge_heads(module), spec).eval(), sample_kwargs=example)
             data = _with_header(made.model_content(), spec.header())
             if spec.precision == "fp16":
                 data = _half(data)
-        path = folder / f"{spec.stem}{self.suffix}"
+        path = self.path(spec, folder)
         path.write_bytes(data)
         return path
 
@@ -145,7 +145,7 @@ def _interpreter(path: Path, threads: Optional[int]) -> Any:
 
 
 def _model(path: Path) -> Any:
-    """The whole file as Python objects."""
+    """The file as Python objects."""
     _require_runtime()
     from ai_edge_litert import schema_py_generated as schema
 
@@ -155,7 +155,7 @@ def _model(path: Path) -> Any:
     try:
         model = schema.ModelT.InitFromPackedBuf(data, 0)
     except Exception as error:  # offsets that lead anywhere
-        raise RecNextError(f"{path} is not a readable LiteRT model: is it whole? {first_line(error)}") from None
+        raise RecNextError(f"{path} is not a readable LiteRT model, or a damaged one: {first_line(error)}") from None
     if not model.signatureDefs:
         raise RecNextError(f"{path} names no inputs and outputs: convert it again, with a signature")
     return model

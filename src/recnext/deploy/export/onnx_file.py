@@ -1,8 +1,9 @@
 """ONNX, for ONNX Runtime on every platform and device, browsers, TensorRT and others."""
 
+import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -11,13 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from recnext.deploy.optimize.cache import fingerprint
-from recnext.deploy.optimize.export import OPSET, quiet
 from recnext.deploy.optimize.lowering import lower
+from recnext.deploy.optimize.network import first_line
+from recnext.deploy.optimize.onnx_rewriting import rewrite
+from recnext.deploy.optimize.program import OPSET
+from recnext.deploy.optimize.quiet import quiet
 from recnext.errors import RecNextError
 
-from .half import in_precision
-from .preprocess import with_preprocess
+from .preprocess import Plain, in_precision, with_preprocess
 from .spec import ExportSpec
 from .targets import Contents, FileRunner, Port, Target
 from .torch_program import program_of
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 
 OPSETS = (18, 23)
 """The first and the last that torch's exporter writes and this package tests."""
-_LAST: dict[str, bytes] = {}
 _SIDES = ("batch", "height", "width")
+_QUANTISED = ("Conv", "Gemm", "MatMul")
 
 
 class Onnx(Target):
@@ -53,11 +55,8 @@ class Onnx(Target):
         import onnx
 
         proto = onnx_model(module, spec)
-        path = folder / f"{spec.stem}{self.suffix}"
-        if spec.precision == "int8":
-            from .onnx_int8 import quantised
-
-            proto = quantised(proto, spec, folder)
+        path = self.path(spec, folder)
+        proto = _quantised(proto, spec, folder) if spec.precision == "int8" else rewrite(proto)
         onnx.helper.set_model_props(proto, spec.header())
         onnx.checker.check_model(proto, full_check=True)
         path.write_bytes(proto.SerializeToString(deterministic=True))
@@ -75,8 +74,7 @@ class Onnx(Target):
         try:
             session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise RecNextError(f"{path} cannot be run by ONNX Runtime: {reason}") from None
+            raise RecNextError(f"{path} cannot be run by ONNX Runtime: {first_line(error)}") from None
         name = session.get_inputs()[0].name
 
         def run(x: np.ndarray) -> list[np.ndarray]:
@@ -100,17 +98,16 @@ class Onnx(Target):
 def onnx_model(module: nn.Module, spec: ExportSpec) -> "onnx.ModelProto":
     """The network as the spec says, in float32 or float16, without traces of the machine it was made on.
 
-    The last one is kept: OpenVINO's files and int8 start from the same.
+    A `Plain` network keeps it: OpenVINO's files and int8 start from the same.
     """
     import onnx
 
     asked = replace(spec, precision="fp16" if spec.precision == "fp16" else "fp32", calibration=())
-    key = fingerprint(module, [asked])
-    if key not in _LAST:
+    programs = module.programs if isinstance(module, Plain) else {}
+    if asked not in programs:
         made = _converted(with_preprocess(in_precision(lower(module), spec), spec), spec)
-        _LAST.clear()
-        _LAST[key] = made.SerializeToString()
-    return onnx.ModelProto.FromString(_LAST[key])
+        programs[asked] = made.SerializeToString()
+    return onnx.ModelProto.FromString(programs[asked])
 
 
 def _converted(module: nn.Module, spec: ExportSpec) -> "onnx.ModelProto":
@@ -133,6 +130,51 @@ def _converted(module: nn.Module, spec: ExportSpec) -> "onnx.ModelProto":
     return proto
 
 
+def _quantised(proto: "onnx.ModelProto", spec: ExportSpec, folder: Path) -> "onnx.ModelProto":
+    """Weights in int8 per channel, of 7 bits; activations in uint8 per tensor.
+
+    Processors with AVX2 but without VNNI add two products in 16 bits, which saturate with weights of 8 bits.
+
+    Args:
+        proto: in float32.
+        spec: with the batches to calibrate on.
+        folder: for temporary files, removed in the end.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Batches(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.remaining: Iterator[np.ndarray] = iter(spec.calibration)
+
+        def get_next(self) -> Optional[dict[str, Any]]:
+            batch = next(self.remaining, None)
+            return None if batch is None else {spec.input_name: batch}
+
+    source, made = folder / "_float32.onnx", folder / f"{spec.stem}.int8.onnx"
+    source.write_bytes(proto.SerializeToString())
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # the quantiser warns on the root logger that the model was not preprocessed
+    try:
+        quantize_static(
+            source,
+            made,
+            Batches(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(_QUANTISED),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            reduce_range=True,
+        )
+        return onnx.load(made)
+    finally:
+        root.setLevel(level)
+        for path in (source, made):
+            path.unlink(missing_ok=True)
+
+
 def read(path: Path) -> "onnx.ModelProto":
     """A model from a file.
 
@@ -148,7 +190,7 @@ def read(path: Path) -> "onnx.ModelProto":
     except (OSError, RecNextError):
         raise
     except Exception:  # protobuf's, and onnx's where weights lie in another file
-        raise RecNextError(f"{path} is not a readable ONNX file: is it whole?") from None
+        raise RecNextError(f"{path} is not a readable ONNX file, or a damaged one") from None
     if not proto.graph.node:
         raise RecNextError(f"{path} is not a readable ONNX file: it holds no operation")
     return proto

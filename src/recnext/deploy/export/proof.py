@@ -45,12 +45,10 @@ def proof_shapes(spec: ExportSpec) -> list[tuple[int, tuple[int, int]]]:
     return [(1, spec.size), (3, spec.size), (1, (height + 32, width)), (3, (height | 1, (width + width // 8) | 1))]
 
 
-def compare(
-    reference: Reference, run: FileRunner, spec: ExportSpec, shapes: Sequence[tuple[int, tuple[int, int]]]
-) -> list[Comparison]:
-    """Runs both on noise of each batch and size."""
+def compare(reference: Reference, run: FileRunner, spec: ExportSpec) -> list[Comparison]:
+    """Runs both on noise of each batch and size that the spec is for."""
     rows = []
-    for batch, size in shapes:
+    for batch, size in proof_shapes(spec):
         x = spec.example(batch, size)
         rows.append(compare_outputs(reference(x), run(x), shape=x.shape, classifier=spec.classifier))
     return rows

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
+
+from recnext.screen import bold
 
 from .proof import TOLERANCE, Comparison
 from .targets import Contents, Port
@@ -48,7 +51,7 @@ class Exported:
     comparisons: tuple[Comparison, ...]
     versions: dict[str, str]
     header: dict[str, str]
-    """What travels in the file, or beside it where the format has no place for it."""
+    """What travels in the file, or in the report where the format has no place for it."""
     latency_ms: Optional[float] = None
     """Median of one call on an input of the spec's size, one image; None where it was not run."""
     judgement: Optional[Judgement] = None
@@ -87,8 +90,8 @@ def table(exported: Sequence[Exported]) -> Table:
     for item in exported:
         first = True
         for row in item.comparisons or (None,):
-            cells = [
-                f"[bold]{item.path.name}[/]" if first else "",
+            cells: list[Union[str, Text]] = [
+                bold(item.path.name) if first else "",
                 f"{item.size_on_disk / 1e6:.2f}" if first else "",
                 f"{item.latency_ms:.2f}" if first and item.latency_ms is not None else "",
             ]
@@ -98,8 +101,8 @@ def table(exported: Sequence[Exported]) -> Table:
                 agreement = "" if row.agreement is None else f"{row.agreement:.0%}"
                 shape = "x".join(map(str, row.shape))
                 cells += [shape, f"{row.absolute:.1e}", f"{row.relative:.1e}", agreement]
-            state = ("[green]ok[/]" if not item.problem else "[red]fails[/]") if first else ""
-            drawn.add_row(*cells, state)
+            state = Text("fails", "red") if item.problem else Text("ok", "green")
+            drawn.add_row(*cells, state if first else "")
             first = False
     return drawn
 

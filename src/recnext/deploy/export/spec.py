@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
@@ -71,10 +71,6 @@ class ExportSpec:
             raise RecNextError(f"batch={self.batch} must be 1 or more")
         if self.dynamic_size and not self.dynamic_batch:
             raise RecNextError("dynamic_size needs dynamic_batch: a file takes any size with any batch, or neither")
-
-    def in_float32(self) -> "ExportSpec":
-        """The same in float32."""
-        return replace(self, precision="fp32")
 
     @property
     def stem(self) -> str:

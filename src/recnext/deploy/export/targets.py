@@ -69,8 +69,8 @@ class Target(ABC):
     """Names that BatchNorms have among its operators."""
     runs_code: ClassVar[bool] = False
     """Whether a file may run any program while it is opened."""
-    unproved: ClassVar[str] = ""
-    """What the proof does not cover, such as "program checked, not run on Apple hardware"."""
+    runs_here: ClassVar[bool] = True
+    """Whether files can be used on this machine, and not only be checked."""
 
     @classmethod
     def missing(cls, *, running: bool = False) -> Optional[str]:
@@ -112,6 +112,10 @@ class Target(ABC):
             if precision not in self.precisions:
                 raise RecNextError(f"{self.name} has no {precision}: it has {', '.join(self.precisions)}")
 
+    def path(self, spec: ExportSpec, folder: Path) -> Path:
+        """The main file's place."""
+        return folder / f"{spec.stem}{self.suffix}"
+
     @abstractmethod
     def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:
         """Writes the file, and others that belong to it, into an empty folder.
@@ -121,7 +125,7 @@ class Target(ABC):
                 tuple of them. `recnext.deploy.export.preprocess.with_preprocess` wraps it as the spec says, where the
                 format has no way of its own. It may be changed.
             spec: that `check` has passed.
-            folder: to write into; files are named `spec.stem` and a suffix.
+            folder: to write into; the main file is `path`, others have its stem.
 
         Returns:
             The main file.
@@ -139,6 +143,14 @@ class Target(ABC):
     @abstractmethod
     def contents(self, path: Path) -> Contents:
         """Reads what the file holds."""
+
+    def open_made(self, path: Path, spec: ExportSpec, *, threads: Optional[int]) -> tuple[FileRunner, Contents]:
+        """Opens a file that `export` has just made of a spec, for its proof."""
+        return self.load(path, threads=threads), self.contents(path)
+
+    def unproved(self, spec: ExportSpec) -> str:
+        """What the proof of such a file does not cover, as in "program checked, not run on Apple hardware"."""
+        return ""
 
     def header(self, path: Path) -> dict[str, str]:
         """What `ExportSpec.header` put into the file; empty where the format has no place for it."""

@@ -12,12 +12,11 @@ from torch import nn
 from torch.export import Dim
 
 from recnext.deploy.optimize.eager import torch_threads
-from recnext.deploy.optimize.export import quiet
 from recnext.deploy.optimize.network import first_line
+from recnext.deploy.optimize.quiet import quiet
 from recnext.errors import RecNextError
 
-from .half import in_precision
-from .preprocess import with_preprocess
+from .preprocess import in_precision, with_preprocess
 from .spec import ExportSpec
 from .targets import Contents, FileRunner, Port, Target
 
@@ -43,7 +42,7 @@ class TorchProgram(Target):
         return spec if min(spec.size) > ONE_PIXEL else replace(spec, dynamic_size=False)
 
     def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:
-        path = folder / f"{spec.stem}{self.suffix}"
+        path = self.path(spec, folder)
         with quiet():
             program = program_of(with_preprocess(in_precision(module, spec), spec), spec)
             torch.export.save(program, path, extra_files={_HEADER: json.dumps(spec.header())})
@@ -55,11 +54,8 @@ class TorchProgram(Target):
     def contents(self, path: Path) -> Contents:
         program = _read(path)
         nodes = {node.name: node for node in program.graph.nodes}
-        operators = Counter(
-            node.target._schema.name.rpartition("::")[2]
-            for node in nodes.values()
-            if isinstance(node.target, torch._ops.OpOverload)
-        )
+        calls = (str(node.target).split(".") for node in nodes.values() if node.op == "call_function")
+        operators = Counter(name for _, name, *_ in filter(lambda parts: len(parts) == 3, calls))  # "aten.relu.default"
         signature = program.graph_signature
         return Contents(
             f"torch.export, torch {torch.__version__.partition('+')[0]}",

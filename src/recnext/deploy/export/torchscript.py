@@ -8,7 +8,7 @@ from typing import Optional
 import torch
 from torch import nn
 
-from recnext.deploy.optimize.export import quiet
+from recnext.deploy.optimize.quiet import quiet
 from recnext.errors import RecNextError
 
 from .preprocess import with_preprocess
@@ -31,7 +31,7 @@ class TorchScript(Target):
     norms = ("batch_norm",)
 
     def export(self, module: nn.Module, spec: ExportSpec, folder: Path) -> Path:
-        path = folder / f"{spec.stem}{self.suffix}"
+        path = self.path(spec, folder)
         example = torch.from_numpy(spec.example(2 if spec.dynamic_batch else None))
         with quiet(), torch.no_grad():
             traced = torch.jit.trace(with_preprocess(module, spec), example, check_trace=False)

@@ -1,9 +1,37 @@
-"""A convolution with several outputs for each input channel, as depthwise convolutions."""
+"""Convolutions in parts: some outputs of one, and several outputs a channel as depthwise convolutions."""
 
 from typing import Optional
 
 import torch
 from torch import Tensor, nn
+
+
+@torch.no_grad()
+def outputs_of(conv: nn.Conv2d, outputs: Tensor) -> nn.Conv2d:
+    """The convolution that gives some output channels of another, in their order.
+
+    Args:
+        conv: with one group, or with one input channel a group; then the input has the channels that are read.
+        outputs: indices of the channels, int64.
+    """
+    depthwise, count = conv.groups > 1, len(outputs)
+    part = nn.Conv2d(
+        count if depthwise else conv.in_channels,
+        count,
+        conv.kernel_size,  # type: ignore[arg-type]
+        stride=conv.stride,  # type: ignore[arg-type]
+        padding=conv.padding,  # type: ignore[arg-type]
+        dilation=conv.dilation,  # type: ignore[arg-type]
+        groups=count if depthwise else 1,
+        bias=conv.bias is not None,
+        padding_mode=conv.padding_mode,
+        device=conv.weight.device,
+        dtype=conv.weight.dtype,
+    )
+    part.weight.copy_(conv.weight[outputs])
+    if part.bias is not None and conv.bias is not None:
+        part.bias.copy_(conv.bias[outputs])
+    return part
 
 
 class ExpandingDepthwise(nn.Module):
@@ -27,26 +55,7 @@ class ExpandingDepthwise(nn.Module):
         inputs = torch.arange(conv.in_channels) if order is None else order
         self.outputs = torch.cat([inputs * times + first for first in range(times)])
         self.interleave = order is None
-        self.convs = nn.ModuleList()
-        for first in range(times):
-            part = nn.Conv2d(
-                conv.in_channels,
-                conv.in_channels,
-                conv.kernel_size,  # type: ignore[arg-type]
-                stride=conv.stride,  # type: ignore[arg-type]
-                padding=conv.padding,  # type: ignore[arg-type]
-                dilation=conv.dilation,  # type: ignore[arg-type]
-                groups=conv.in_channels,
-                bias=conv.bias is not None,
-                padding_mode=conv.padding_mode,
-                device=conv.weight.device,
-                dtype=conv.weight.dtype,
-            )
-            with torch.no_grad():
-                part.weight.copy_(conv.weight[inputs * times + first])
-                if part.bias is not None and conv.bias is not None:
-                    part.bias.copy_(conv.bias[inputs * times + first])
-            self.convs.append(part)
+        self.convs = nn.ModuleList([outputs_of(conv, inputs * times + first) for first in range(times)])
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.interleave:

@@ -6,10 +6,9 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .blocked_layout import keep_blocked
 from .network import Runner
+from .onnx_rewriting import rewrite
 from .runtime import Runtime
-from .small_resize import rewrite_small_resizes
 
 
 class OnnxRuntime(Runtime):
@@ -24,9 +23,7 @@ class OnnxRuntime(Runtime):
         import onnx
         import onnxruntime
 
-        proto = onnx.load_from_string(parts["model.onnx"])
-        keep_blocked(proto)
-        rewrite_small_resizes(proto)
+        proto = rewrite(onnx.load_from_string(parts["model.onnx"]))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

@@ -14,7 +14,7 @@ from .runtime import Runtime
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # precisions as OpenVINO spells them
 
 
-def apart(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+def in_own_thread(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Calls what compiles OpenVINO models in a thread of its own.
 
     OpenVINO gives the thread that compiles a stack for signals, and takes it away with the compiled model, but puts
@@ -26,8 +26,8 @@ def apart(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 
 def compile_model(core: Any, model: Any, **options: Any) -> Any:
-    """Compiles a model for the CPU, apart."""
-    return apart(core.compile_model, model, "CPU", options)
+    """Compiles a model for the CPU, in a thread of its own."""
+    return in_own_thread(core.compile_model, model, "CPU", options)
 
 
 class OpenVino(Runtime):

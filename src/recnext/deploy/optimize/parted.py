@@ -9,32 +9,7 @@ from torch import Tensor, nn
 from recnext.nn.models.blocks import Stage
 from recnext.nn.models.partial_blocks import PartialBlock, PartialChannels, SharedStage
 
-
-def outputs_of(conv: nn.Conv2d, start: int, stop: int) -> nn.Conv2d:
-    """The convolution that gives some output channels of another: a pointwise or a depthwise one.
-
-    Args:
-        conv: with one group, or with as many groups as channels.
-        start: first output channel.
-        stop: after the last.
-    """
-    depthwise = conv.groups > 1
-    part = nn.Conv2d(
-        stop - start if depthwise else conv.in_channels,
-        stop - start,
-        conv.kernel_size,  # type: ignore[arg-type]
-        stride=conv.stride,  # type: ignore[arg-type]
-        padding=conv.padding,  # type: ignore[arg-type]
-        groups=stop - start if depthwise else 1,
-        bias=conv.bias is not None,
-        device=conv.weight.device,
-        dtype=conv.weight.dtype,
-    )
-    with torch.no_grad():
-        part.weight.copy_(conv.weight[start:stop])
-        if part.bias is not None and conv.bias is not None:
-            part.bias.copy_(conv.bias[start:stop])
-    return part
+from .expanding import outputs_of
 
 
 class PartedBlock(nn.Module):
@@ -51,10 +26,11 @@ class PartedBlock(nn.Module):
         expand, self.act, project = cast("tuple[nn.Conv2d, nn.Module, nn.Conv2d]", tuple(block.channel_mixer))
         channels = local.out_channels
         self.part = part
-        self.local = nn.ModuleList([outputs_of(local, 0, part), outputs_of(local, part, channels)])
+        parts = torch.arange(channels).split([part, channels - part])
+        self.local = nn.ModuleList([outputs_of(local, chosen) for chosen in parts])
         self.attn: Optional[nn.Module] = block.token_mixer.attn if block.part else None  # type: ignore[assignment]
         self.expand = expand
-        self.project = nn.ModuleList([outputs_of(project, 0, part), outputs_of(project, part, channels)])
+        self.project = nn.ModuleList([outputs_of(project, chosen) for chosen in parts])
 
     def forward(self, first: Tensor, rest: Tensor, shared: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
         """The block; `shared` is what the blocks before it have mixed, as in PartialBlock.forward_shared."""
@@ -70,9 +46,9 @@ class PartedBlock(nn.Module):
 
 
 class PartedBlocks(nn.Module):
-    """The blocks of a stage: parted once before them, joined once behind.
+    """The blocks of a stage on two maps, which are made once before them and put together once behind.
 
-    In each block of the network as it is, the runtimes copy the whole map twice to part and join the channels.
+    In each block of the network as it is, the runtimes copy the map twice to part the channels and put them together.
 
     Args:
         blocks: of a Stage or a SharedStage of RecNextL, fused.

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from .cache import Cache
 from .eager import eager_runner
-from .export import SIZES, onnx_program
-from .network import LOG, Network, Runner, first_line
-from .outputs import relative_error
+from .network import LOG, Network, Runner, first_line, relative_error
 from .precision import TOLERANCE
+from .program import SIZES, onnx_program
 
 BATCHES = 4
 """Batch sizes of an image size that get a form of their own; others share one for any batch."""

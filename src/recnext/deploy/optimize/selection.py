@@ -15,12 +15,10 @@ from recnext.errors import MissingExtraError, RecNextError
 from recnext.precision import FLOATS, parse_precision
 
 from .cache import Cache, cache_folder, fingerprint, processor
-from .compiled import can_compile, compiled_runner
-from .eager import eager_runner
-from .network import LOG, Network, Runner, first_line, prepare, run
+from .eager import can_compile, compiled_runner, eager_runner
+from .network import LOG, Network, Runner, first_line, prepare, relative_error, restore, run
 from .onnx_runtime import OnnxRuntime
 from .open_vino import OpenVino
-from .outputs import relative_error
 from .precision import TOLERANCE, native_precisions, wanted_precisions
 from .runtime import CompiledForms, Runtime
 from .trial import interleaved
@@ -66,7 +64,7 @@ class Optimized:
         self.report = list(trials)
         self.reason = reason
         self._runner = runner
-        self._structure = network.structure
+        self._kind = network.kind
         self._device = network.device
         self._channels = network.example.shape[1]
 
@@ -81,7 +79,7 @@ class Optimized:
             raise RecNextError(f"optimized model: input is {what}; expected floats (N, {self._channels}, H, W)")
         if x.device.type != self._device.type:
             raise RecNextError(f"optimized model: input is on {x.device}; it was optimised for {self._device}")
-        return self._structure.build(run(self._runner, x.detach().float(), "an input"))
+        return restore(run(self._runner, x.detach().float(), "an input"), self._kind)
 
     def release(self) -> None:
         """Frees the memory of forms that were compiled for other shapes than the example's."""
@@ -133,19 +131,7 @@ def optimize(
         if runner is not None:
             return Optimized(network, runner, remembered, f"{_sentence(remembered, network.threads)}; remembered")
         LOG.warning("optimize: %s %s, chosen before, is dropped: %s", *first, trial.note)
-    runners: dict[tuple[str, str], Runner] = {}
-    trials: list[Trial] = []
-    for candidate in candidates:
-        found, trial = _attempt(*candidate, network, cache)
-        if found is not None:
-            runners[candidate] = found
-        elif backend != "auto":
-            raise RecNextError(f"optimize: {candidate[0]} in {candidate[1]} cannot run this model: {trial.note}")
-        else:
-            LOG.warning("optimize: %s %s is dropped: %s", *candidate, trial.note)
-        trials.append(trial)
-    if not runners:
-        raise RecNextError(f"optimize: no backend runs this model: {'; '.join(trial.note for trial in trials)}")
+    runners, trials = _try_all(candidates, network, cache, required=backend != "auto")
     trials = _timed(trials, runners, network.example)
     reason = _sentence(trials, network.threads)
     if absent:
@@ -154,6 +140,30 @@ def optimize(
     if len(candidates) > 1:
         cache.write(name, {"trials": json.dumps([asdict(trial) for trial in trials]).encode()})
     return Optimized(network, runners[trials[0].backend, trials[0].precision], trials, reason)
+
+
+def _try_all(
+    candidates: Sequence[tuple[str, str]], network: Network, cache: Cache, *, required: bool
+) -> tuple[dict[tuple[str, str], Runner], list[Trial]]:
+    """The runners of those backends and precisions that compute what the network does, and what was found of all.
+
+    Raises:
+        RecNextError: none does, or one that is `required` does not.
+    """
+    runners: dict[tuple[str, str], Runner] = {}
+    trials: list[Trial] = []
+    for candidate in candidates:
+        found, trial = _attempt(*candidate, network, cache)
+        trials.append(trial)
+        if found is not None:
+            runners[candidate] = found
+        elif required:
+            raise RecNextError(f"optimize: {candidate[0]} in {candidate[1]} cannot run this model: {trial.note}")
+        else:
+            LOG.warning("optimize: %s %s is dropped: %s", *candidate, trial.note)
+    if not runners:
+        raise RecNextError(f"optimize: no backend runs this model: {'; '.join(trial.note for trial in trials)}")
+    return runners, trials
 
 
 def forward_for(
@@ -251,7 +261,13 @@ def _sentence(trials: Sequence[Trial], threads: int) -> str:
 
 def _remembered(cache: Cache, name: str) -> Optional[list[Trial]]:
     stored = cache.read(name)
-    return None if stored is None else [Trial(**trial) for trial in json.loads(stored["trials"])]
+    if stored is None:
+        return None
+    try:
+        return [Trial(**trial) for trial in json.loads(stored["trials"])]
+    except (KeyError, TypeError, ValueError):
+        cache.discard(name, "is of another version")
+        return None
 
 
 def _key(model: nn.Module) -> str:

@@ -13,7 +13,7 @@ WARM = 0.05
 
 
 CLOCK = 0.01
-"""Seconds of calls on the clock beside which its grain does not count."""
+"""Seconds of calls on the clock against which its grain does not count."""
 
 
 @dataclass(frozen=True)

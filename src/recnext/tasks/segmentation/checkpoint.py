@@ -18,6 +18,11 @@ _PREFIX = "backbone."
 _SHOWN = 3  # tensors listed in an error
 
 
+def is_segmenter(weights: Weights) -> bool:
+    """Whether a file holds a segmenter, published or ours."""
+    return "decode_head.conv_seg.weight" in weights.state
+
+
 def load(
     checkpoint: Union[str, PathLike[str]],
     *,

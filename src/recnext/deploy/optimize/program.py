@@ -1,35 +1,14 @@
 """The network as a program for the runtimes: torch.export with any batch size, then ONNX."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
-
 import torch
 from torch.export import Dim
 
 from .network import Network
+from .quiet import quiet
 
 OPSET = 20  # the first with Gelu
 SIZES = 8
 """Image sizes whose programs are kept in memory."""
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps the exporters' progress and warnings to themselves."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def onnx_program(network: Network, image: tuple[int, int, int]) -> dict[str, bytes]:

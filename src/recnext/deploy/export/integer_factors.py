@@ -1,4 +1,4 @@
-"""Nearest resizing as phone formats compute it rightly: by whole factors."""
+"""Nearest resizing as phone formats compute it rightly: by integer factors."""
 
 from collections.abc import Iterable
 from typing import Any, Optional
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 
-class WholeFactors(TorchFunctionMode):
+class IntegerFactors(TorchFunctionMode):
     """While active, nearest resizing from ceil(n / 2) to an odd n is written as doubling, then a crop.
 
     The two are equal bit by bit. Formats that know a scale but no size round a factor such as 7/4 their own way:
