@@ -15,7 +15,7 @@ from recnext.files import require_output
 from recnext.screen import Screen, bold
 from recnext.study.analysis.attention_similarity import LINEAR_KERNELS, Profile, attention_profile
 from recnext.study.analysis.erf import settle_norms
-from recnext.study.analysis.fields import Subject
+from recnext.study.analysis.fields import NetworkSource
 from recnext.study.analysis.images import image_batches, read_size, resize_network
 from recnext.study.draw.attention import draw_attention
 
@@ -66,7 +66,7 @@ def run(
     require_output(output, overwrite=overwrite)
     pixels = None if size is None else parse_size(size)
     name = DEFAULT if model is None and checkpoint is None else model
-    subject = Subject(name=name, checkpoint=checkpoint, pretrained=pretrained)
+    subject = NetworkSource(name=name, checkpoint=checkpoint, pretrained=pretrained)
     profiles, setting = _profile(subject, images, count, pixels, seed, device)
     untrained = subject.weights == "untrained"
     if json:
@@ -80,7 +80,7 @@ def run(
 
 
 def _profile(
-    subject: Subject, images: Optional[str], count: int, size: Optional[tuple[int, int]], seed: int, device: str
+    subject: NetworkSource, images: Optional[str], count: int, size: Optional[tuple[int, int]], seed: int, device: str
 ) -> tuple[list[Profile], str]:
     target = choose_device(device)
     network = subject.load(device=target, seed=seed)

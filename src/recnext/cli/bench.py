@@ -22,7 +22,7 @@ from recnext.screen import Screen, bold
 from recnext.study.draw.speed import draw_pareto, draw_resolution
 from recnext.study.speed.machine import describe_machine, one_line
 from recnext.study.speed.peers import OURS, PEERS
-from recnext.study.speed.protocol import QUICK, SIZE, Budget, Measurement, Subject, measure, subjects
+from recnext.study.speed.protocol import QUICK, SIZE, Budget, Measurement, Subject, measure_speeds, subjects
 from recnext.study.speed.resolution import ImageCost, costs
 from recnext.text import to_cell
 
@@ -139,7 +139,9 @@ def _measure_networks(
         if names:
             made += subjects(names, device=device, progress=progress, **chosen)
         steady = Steady() if device.type == "cpu" and not quick else None
-        rows = measure(made, device=device, budget=budget, throughput=throughput, progress=progress, steady=steady)
+        rows = measure_speeds(
+            made, device=device, budget=budget, throughput=throughput, progress=progress, steady=steady
+        )
     return sorted(rows, key=lambda row: row.latency_ms), steady
 
 

@@ -13,7 +13,7 @@ from recnext.errors import RecNextError
 from recnext.files import require_output
 from recnext.screen import Screen
 from recnext.study.analysis.erf_growth import Growth, growth
-from recnext.study.analysis.fields import Field, FieldSettings, Subject, measure_field
+from recnext.study.analysis.fields import Field, FieldSettings, NetworkSource, measure_field
 from recnext.study.draw.fields import draw_fields
 
 from .shared import make_table, parse_size, print_json, progress_bar, require_at_least, set_threads
@@ -76,7 +76,7 @@ def run(
     shown = "; ".join(dict.fromkeys(field.images for field in fields))
     setting = f"{shown}, stage {stage}; squares about the centre of {_ABOUT[centre]}, {areas}"
     if json:
-        print_json(_report(fields, grown, setting))
+        print_json(_to_json(fields, grown, setting))
     else:
         Screen().print(_field_table(fields, setting), _growth_table(grown))
     draw_fields(output, fields, grown, setting)
@@ -91,20 +91,20 @@ def _check(count: int, seed: int, threads: Optional[int]) -> None:
     set_threads(threads)
 
 
-def _subjects(models: Sequence[str], checkpoint: Optional[str], pretrained: bool) -> list[Subject]:
+def _subjects(models: Sequence[str], checkpoint: Optional[str], pretrained: bool) -> list[NetworkSource]:
     if checkpoint is None:
         found = [(None, model) if Path(model).exists() else (model, None) for model in models or DEFAULT]
-        return [Subject(name=name, checkpoint=file, pretrained=pretrained and not file) for name, file in found]
+        return [NetworkSource(name=name, checkpoint=file, pretrained=pretrained and not file) for name, file in found]
     if len(models) > 1:
         raise RecNextError(
             f"--checkpoint is for one network, {len(models)} are named: name weight files among MODELS instead"
         )
     if pretrained:
         raise RecNextError("--checkpoint and --pretrained are both given: take one")
-    return [Subject(name=models[0] if models else None, checkpoint=checkpoint, pretrained=False)]
+    return [NetworkSource(name=models[0] if models else None, checkpoint=checkpoint, pretrained=False)]
 
 
-def _measure(subjects: Sequence[Subject], settings: FieldSettings) -> tuple[list[Field], list[Growth]]:
+def _measure(subjects: Sequence[NetworkSource], settings: FieldSettings) -> tuple[list[Field], list[Growth]]:
     fields, grown = [], []
     with progress_bar() as bar:
         task = bar.add_task("", total=settings.count * len(subjects) + _LEVELS + 1)
@@ -119,7 +119,7 @@ def _measure(subjects: Sequence[Subject], settings: FieldSettings) -> tuple[list
     return fields, grown
 
 
-def _report(fields: Sequence[Field], grown: Sequence[Growth], setting: str) -> dict[str, Any]:
+def _to_json(fields: Sequence[Field], grown: Sequence[Growth], setting: str) -> dict[str, Any]:
     return {
         "setting": setting,
         "fields": [

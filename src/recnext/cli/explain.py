@@ -74,7 +74,7 @@ def run(
     )  # fmt: skip
     drawn = _draw(found, output, image.rstrip("/").rpartition("/")[2])
     if json:
-        print_json(_report(image, found))
+        print_json(_to_json(image, found))
     else:
         _print(found, type(network).__name__)
     Screen(stderr=True).print(f"drew {drawn}")
@@ -113,7 +113,7 @@ def _draw(found: Explanation, folder: Path, name: str) -> str:
     return f"{folder / 'grad_cam.png'} and levels.png"
 
 
-def _report(image: str, found: Explanation) -> dict[str, Any]:
+def _to_json(image: str, found: Explanation) -> dict[str, Any]:
     levels = found.levels
     return {
         "image": image,

@@ -18,7 +18,7 @@ _SIZE = (224, 224)  # of networks that are only named
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class NetworkSource:
     """A network to look into.
 
     Attributes:
@@ -92,7 +92,7 @@ class Field:
     spans: list[Span]
 
 
-def measure_field(subject: Subject, settings: FieldSettings, *, on_images: Callable[[int], None]) -> Field:
+def measure_field(subject: NetworkSource, settings: FieldSettings, *, on_images: Callable[[int], None]) -> Field:
     """Measures one network; the BatchNorms of an untrained one get the statistics of the images first.
 
     Args:

@@ -22,13 +22,13 @@ from recnext.tasks.classification.evaluate import open_for, preparation_of
 
 from .charts import legend, line_chart, reliability_diagram
 from .measuring import (
-    Field,
+    FieldPicture,
     Measured,
     Shown,
     Speed,
     confusion_picture,
     confusions,
-    measure,
+    measure_classifier,
     measure_field,
     measure_speed,
 )
@@ -57,7 +57,7 @@ class ClassRow:
 class _Findings:
     measured: Optional[Measured] = None
     speeds: tuple[Speed, ...] = ()
-    field: Optional[Field] = None
+    field: Optional[FieldPicture] = None
     data: str = ""
     note: str = ""
     """Why something was not measured."""
@@ -130,7 +130,7 @@ def _measured(files: RunFiles, settings: ReportSettings, device: torch.device, o
     images, source = _open(files, network, settings.data)
     shown = Shown(network, images, preparation, device)
     on_progress("evaluating", 0, len(images))
-    measured = measure(
+    measured = measure_classifier(
         shown,
         batch_size=settings.batch_size,
         workers=settings.workers,

@@ -65,7 +65,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Field:
+class FieldPicture:
     """An effective receptive field."""
 
     picture: str
@@ -85,7 +85,9 @@ class Shown:
     device: torch.device
 
 
-def measure(shown: Shown, *, batch_size: int, workers: int, mistakes: int, on_batch: Callable[[int], None]) -> Measured:
+def measure_classifier(
+    shown: Shown, *, batch_size: int, workers: int, mistakes: int, on_batch: Callable[[int], None]
+) -> Measured:
     """Evaluates a classifier and keeps its most confident mistakes.
 
     Args:
@@ -180,7 +182,7 @@ def measure_speed(shown: Shown) -> list[Speed]:
     return [Speed(int(batch), 1e3 * timing.median) for batch, timing in times.items()]
 
 
-def measure_field(shown: Shown, count: int, *, on_batch: Callable[[int], None]) -> Field:
+def measure_field(shown: Shown, count: int, *, on_batch: Callable[[int], None]) -> FieldPicture:
     """The effective receptive field of the last stage over images spread evenly over a data set.
 
     Args:
@@ -202,7 +204,7 @@ def measure_field(shown: Shown, count: int, *, on_batch: Callable[[int], None]) 
     grey = Image.fromarray((255 * scale).round().to(torch.uint8).numpy())
     picture = ImageOps.colorize(grey, black=_COLD, mid=_WARM, white=_HOT)
     height, width = weights.shape
-    return Field(data_uri(picture), (height, width), contribution_areas(weights), count)
+    return FieldPicture(data_uri(picture), (height, width), contribution_areas(weights), count)
 
 
 def confusion_picture(confusion: Tensor) -> str:

@@ -154,7 +154,7 @@ def network(name: str, device: torch.device) -> nn.Module:
     return model
 
 
-def measure(
+def measure_speeds(
     made: Sequence[Subject],
     *,
     device: torch.device,
