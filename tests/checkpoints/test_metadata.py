@@ -1,4 +1,6 @@
 import errno
+import hashlib
+import json
 import os
 
 import pytest
@@ -44,6 +46,20 @@ def test_keys_on_disk_are_the_documented_ones(tmp_path):
     assert header["recnext.num_classes"] == "2"
     assert header["recnext.input_size"] == "[3, 96, 64]"
     assert header["recnext.class_names"] == '["chat", "ânesse"]'
+
+
+def test_equal_saves_make_equal_files_that_transformers_reads(tmp_path):
+    tensors = {key: torch.zeros(n + 1) for n, key in enumerate("zyxab")}
+    files = []
+    for name in "ab":
+        save_checkpoint(tmp_path / name, tensors, METADATA)
+        files.append((tmp_path / name).read_bytes())
+    assert hashlib.sha256(files[0]).digest() == hashlib.sha256(files[1]).digest()
+    size = int.from_bytes(files[0][:8], "little")
+    header = json.loads(files[0][8 : 8 + size])["__metadata__"]
+    assert size % 8 == 0
+    assert list(header) == sorted(header)
+    assert header["format"] == "pt"
 
 
 def test_unknown_class_names_and_epoch_are_absent():

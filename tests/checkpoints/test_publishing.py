@@ -1,5 +1,6 @@
 """Published folders, loaded back by timm, and a push to a stand-in for the hub."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -62,6 +63,14 @@ def test_timm_builds_the_network_with_its_weights_and_preparation(run_folder, pu
     assert config["architecture"] == "test_recnext_a"
     assert config["num_classes"] == 3
     assert config["model_args"]["drop_path_rate"] == 0.1
+    assert "num_classes" not in config["model_args"]  # transformers passes it on top of these
+
+
+def test_two_publications_of_one_run_are_equal_to_the_byte(run_folder, published, tmp_path):
+    again = publish(str(run_folder), tmp_path / "out", repository="me/pets", license="apache-2.0")
+    for path in again:
+        hashes = [hashlib.sha256((folder / path.name).read_bytes()).hexdigest() for folder in (path.parent, published)]
+        assert hashes[0] == hashes[1], path.name
 
 
 def test_recnext_loads_every_file(run_folder, published):

@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -112,3 +113,55 @@ def test_exported_program(tmp_path):
     (tmp_path / "x.pt2").write_bytes(buffer.getvalue())
     with pytest.raises(RecNextError, match=r"torch\.export program"):
         recnext.load(checkpoint=tmp_path / "x.pt2")
+
+
+def load_state(content, path):
+    torch.save(content, path)
+    return recnext.load(checkpoint=path).head.head.linear.bias
+
+
+@pytest.mark.parametrize("stray", [torch.tensor(76.1), torch.arange(5), {"a": 1}])
+def test_a_tensor_next_to_the_weights_is_none_of_them(stray, tmp_path):
+    state = network().state_dict()
+    for content in ({"state_dict": state, "best_acc1": stray}, {"rng": stray, "model": {"state_dict": state}}):
+        assert torch.equal(load_state(content, tmp_path / "x.pth"), state["head.head.linear.bias"])
+
+
+@pytest.mark.parametrize(
+    "prefix", ["net.", "backbone.", "encoder.", "timm_model.", "anything.at.all.", "model.module."]
+)
+def test_any_prefix_that_all_names_have(prefix, tmp_path):
+    state = network().state_dict()
+    found = load_state({f"{prefix}{key}": value for key, value in state.items()}, tmp_path / "x.CKPT")
+    assert torch.equal(found, state["head.head.linear.bias"])
+
+
+def test_other_families_lose_the_usual_prefixes(tmp_path):
+    model = timm.create_model("test_resnet")
+    torch.save({f"net.backbone.{key}": value for key, value in model.state_dict().items()}, tmp_path / "x.pth")
+    assert torch.equal(
+        recnext.load("test_resnet", checkpoint=tmp_path / "x.pth").conv1[0].weight, model.conv1[0].weight
+    )
+
+
+def test_a_file_of_several_modules_gives_the_network_and_says_what_is_left(tmp_path, caplog):
+    state = network().state_dict()
+    content = {**{f"model.{key}": value for key, value in state.items()}, "criterion.weight": torch.ones(3)}
+    assert torch.equal(load_state({"state_dict": content}, tmp_path / "x.ckpt"), state["head.head.linear.bias"])
+    assert "criterion left out, no part of the network model" in caplog.text
+    content |= {f"student.{key}": value for key, value in state.items()}
+    assert torch.equal(load_state(content, tmp_path / "x.ckpt"), state["head.head.linear.bias"])  # model. is the usual
+    both = {f"{name}.{key}": value for name in ("student", "teacher") for key, value in state.items()}
+    with pytest.raises(RecNextError, match=r"holds several networks, student\., teacher\."):
+        load_state(both, tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("suffix", ["PTH", "SAFETENSORS", "PT", "BIN"])
+def test_suffixes_in_capitals(suffix, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for path in (tmp_path / f"x.{suffix}", tmp_path / "runs" / f"x.{suffix}"):
+        torch.save(network().state_dict(), path)
+    assert recnext.load(checkpoint=f"runs/x.{suffix}").num_classes == 7
+    with pytest.raises(RecNextError, match=rf"no checkpoint other/x\.{suffix}: no such file"):
+        recnext.load(checkpoint=f"other/x.{suffix}")

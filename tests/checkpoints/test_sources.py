@@ -100,6 +100,17 @@ def test_missing_paths_are_not_hub_ids(tmp_path, monkeypatch):
         recnext.load(checkpoint="./runs/a")
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_a_run_folder_that_is_not_there_is_no_matter_of_the_hub(here, hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if here:
+        (tmp_path / "runs").mkdir()
+    with pytest.raises(RecNextError, match=r"^no checkpoint runs/typo: no such file or run folder") as caught:
+        recnext.load(checkpoint="runs/typo")
+    assert ("on the hub it would be hf-hub:runs/typo" in str(caught.value)) == here
+    assert bool(hub[1]) != here
+
+
 def test_not_a_hub_id(hub, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(RecNextError, match="is no hub id: expected owner/name"):

@@ -53,7 +53,8 @@ def test_not_finite_outputs_fail(tmp_path, capsys):
     model = network()
     torch.nn.init.constant_(model.head.head.linear.bias, float("nan"))
     path = save(model, tmp_path / "x.safetensors")
-    assert run(capsys, "fuse", path, tmp_path / "y.safetensors")[0] == 1
+    assert "NaN or infinite numbers in head.head.linear.bias" in fails(capsys, "fuse", path, tmp_path / "y.safetensors")
+    assert not (tmp_path / "y.safetensors").exists()
 
 
 def test_mistakes(tmp_path, capsys):

@@ -207,4 +207,4 @@ def test_damaged_weights_give_no_answers(task, tmp_path, capsys):
             weights.fill_(float("nan"))
     save_checkpoint(path, state, metadata)
     for verb in ("eval", "predict"):
-        assert "answers are not numbers" in fails(capsys, *case.arguments(verb))
+        assert "holds NaN or infinite numbers in" in fails(capsys, *case.arguments(verb))

@@ -69,15 +69,16 @@ def test_a_stop_exits_143_with_one_line(data, tmp_path, capsys):
     assert (run / "state.pt").exists()
 
 
-def test_fine_tuning_from_a_run_with_its_own_arguments(data, tmp_path):
+def test_fine_tuning_from_a_run_takes_its_network_and_arguments(data, tmp_path):
     args = json.dumps({"embed_dim": [8, 8, 16, 16], "depths": [1, 1, 1, 1]})
     narrow = [argument.replace("test_recnext_m", "recnext_m0") for argument in TINY]
     assert dispatch(["train", data, *narrow, f"--model-args={args}", f"--output={tmp_path / 'a'}"]) == 0
-    assert dispatch(["train", data, *narrow, f"--checkpoint={tmp_path / 'a'}", f"--output={tmp_path / 'b'}"]) == 0
+    start = f"--checkpoint={tmp_path / 'a'}"
+    assert dispatch(["train", data, *narrow[1:], start, f"--output={tmp_path / 'b'}"]) == 0
     first, second = (read_metadata(tmp_path / name / "best.safetensors") for name in "ab")
     assert first is not None
     assert second is not None
-    assert list(second.model_args["embed_dim"]) == [8, 8, 16, 16]
+    assert (second.model, list(second.model_args["embed_dim"])) == ("recnext_m0", [8, 8, 16, 16])
     assert dispatch(["train", data, f"--model-args={args}", f"--output={tmp_path / 'b'}", "--resume"]) == 0
 
 

@@ -1,5 +1,6 @@
 """Which network a state dict belongs to, read from the names and shapes of its tensors."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Optional
@@ -12,6 +13,7 @@ Fusion = Literal["unfused", "partly fused", "fused"]
 State = Mapping[str, Tensor]
 
 _SERIES_CONFIGS = {"M": recnext_m.CONFIGS, "A": recnext_a.CONFIGS, "L": recnext_l.CONFIGS}
+_NUMBER = re.compile("[0-9]{1,3}")
 _PARTLY_FUSED_NORM = ".norm.running_mean"  # of M blocks and M/A downsamples in published fused files
 
 
@@ -63,12 +65,15 @@ def read_architecture(state: State) -> Optional[Architecture]:
     widths = tuple(_width(state, stage) for stage in range(len(depths)))
     if 0 in widths:
         return None
+    fused = "stem.stem.0.weight" in state
+    first = state["stem.stem.0.weight" if fused else "stem.stem.0.conv.weight"]
+    if first.ndim != 4:
+        return None
     keys = state.keys()
     shared_block = f"stages.{len(depths) - 1}.blocks.4."
     share_channel = any(key.startswith(shared_block) for key in keys) and not any(
         key.startswith(f"{shared_block}token_mixer.") for key in keys
     )
-    fused = "stem.stem.0.weight" in state
     left_norms = any(key.startswith("stages.") and _is_left_norm(key) for key in keys)
     return Architecture(
         series=_series(state),
@@ -78,7 +83,7 @@ def read_architecture(state: State) -> Optional[Architecture]:
         fusion=("partly fused" if left_norms else "fused") if fused else "unfused",
         two_heads="head.head.linear.weight" in state,
         num_classes=_rows(state, "head.head.linear.weight") or _rows(state, "head.weight"),
-        in_chans=state["stem.stem.0.weight" if fused else "stem.stem.0.conv.weight"].shape[1],
+        in_chans=first.shape[1],
     )
 
 
@@ -100,9 +105,9 @@ def _depths(state: State) -> tuple[int, ...]:
     blocks: dict[int, set[int]] = {}
     for key in state:
         part = key.split(".")
-        if part[0] == "stages" and len(part) > 3 and part[1].isdigit():
+        if part[0] == "stages" and len(part) > 3 and _NUMBER.fullmatch(part[1]):
             found = blocks.setdefault(int(part[1]), set())
-            if part[2] == "blocks" and part[3].isdigit():
+            if part[2] == "blocks" and _NUMBER.fullmatch(part[3]):
                 found.add(int(part[3]))
     return tuple(len(blocks.get(stage, ())) for stage in range(max(blocks) + 1)) if blocks else ()
 
@@ -120,4 +125,4 @@ def _outputs(state: State, name: str) -> Optional[int]:
 
 
 def _rows(state: State, key: str) -> int:
-    return state[key].shape[0] if key in state else 0
+    return state[key].shape[0] if key in state and state[key].ndim else 0

@@ -38,27 +38,51 @@ def load_state(model: nn.Module, state: State, *, source: str) -> None:
         _fold_like(model, found)
     elif batchnorms(model) and not any(key.endswith("running_mean") for key in state):
         replace_batchnorm(model)
+    fill(model, state, source=source, what="this network", hint="the name and the arguments of the network")
+    if found is not None and found.fusion == "partly fused":
+        _but_new_heads(model, keep=found.two_heads)
+
+
+def fill(model: nn.Module, state: State, *, source: str, what: str, hint: str, optional: tuple[str, ...] = ()) -> None:
+    """Copies a state dict into a module of the same tensors, in place and to its dtypes.
+
+    Args:
+        model: any.
+        state: all its tensors, but for step counts, which older files lack.
+        source: for messages, as the next two.
+        what: the module is.
+        hint: what to check where they do not fit.
+        optional: parts of the names of tensors that may be absent.
+
+    Raises:
+        RecNextError: a tensor is absent, has no place, another shape, or no numbers of its kind.
+    """
     expected = model.state_dict()
-    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
-    unknown = [key for key in state if key not in expected]
-    shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape
-    ]
+    free = ("num_batches_tracked", *optional)
+    both = [(key, state[key], value) for key, value in expected.items() if key in state]
+    listed = {
+        "lacks": [key for key in expected if key not in state and not any(part in key for part in free)],
+        "also has": [key for key in state if key not in expected],
+        "has": [f"{k} {tuple(v.shape)} instead of {tuple(own.shape)}" for k, v, own in both if v.shape != own.shape],
+        "holds": [f"{k} as {v.dtype}, no {own.dtype}" for k, v, own in both if not _converts(v, own)],
+    }
     problems = [
-        f"{what} {', '.join(keys[:_SHOWN])}{f' and {len(keys) - _SHOWN} more' if len(keys) > _SHOWN else ''}"
-        for what, keys in (("lacks", missing), ("also has", unknown), ("has", shapes))
+        f"{verb} {', '.join(keys[:_SHOWN])}{f' and {len(keys) - _SHOWN} more' if len(keys) > _SHOWN else ''}"
+        for verb, keys in listed.items()
         if keys
     ]
     if problems:
-        raise RecNextError(
-            f"{source} does not fit this network: it {'; it '.join(problems)}; "
-            "check the name and the arguments of the network"
-        )
-    model.load_state_dict(state, strict=False)  # strict but for step counts, which older files lack
-    if found is not None and found.fusion == "partly fused":
-        _but_new_heads(model, keep=found.two_heads)
+        raise RecNextError(f"{source} does not fit {what}: it {'; it '.join(problems)}; check {hint}")
+    for key, value, _ in both:
+        if value.is_floating_point() and not torch.isfinite(value.float()).all():
+            raise RecNextError(f"{source} holds NaN or infinite numbers in {key}: take weights from before that")
+    model.load_state_dict(state, strict=False)
+
+
+def _converts(value: Tensor, own: Tensor) -> bool:
+    """Whether one tensor may be copied into the other: dense, in memory, and of its kind of numbers."""
+    plain = value.layout is torch.strided and not value.is_quantized and not value.is_meta
+    return plain and not value.is_complex() and (value.is_floating_point() or not own.is_floating_point())
 
 
 def adapted_images(weights: Weights, model: nn.Module, *, channels: int, in_chans: int) -> State:

@@ -1,5 +1,6 @@
 """`recnext.load`: a network with weights from anywhere."""
 
+import reprlib
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -162,7 +163,10 @@ def _with_weights(
     channels = found.in_chans if found else own_args.pop("in_chans", metadata.input_size[0] if metadata else 3)
     classes = found.num_classes if found else metadata.num_classes if metadata else 1000
     own_args = {key: value for key, value in own_args.items() if key not in ("in_chans", "num_classes")}
-    model = _create(name, num_classes=classes, in_chans=in_chans or channels, **{**own_args, **model_args})
+    sizes = {"num_classes": classes, "in_chans": in_chans or channels}
+    if own_args:
+        _check_size(name, weights, **sizes, **own_args)
+    model = _create(name, **{**sizes, **own_args, **model_args})
     state = adapted_images(weights, model, channels=channels, in_chans=in_chans or channels)
     load_state(model, state, source=weights.source)
     _describe(model, metadata)
@@ -193,9 +197,21 @@ def _create(name: str, **arguments: Any) -> nn.Module:
         return timm.create_model(name, **arguments)
     except RecNextError:
         raise
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        raise RecNextError(f"{name} cannot be built with {shown}: {error}") from None
+    except Exception as error:  # what wrong arguments raise in constructors is of many kinds
+        shown = ", ".join(f"{key}={reprlib.repr(value)}" for key, value in arguments.items())
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RecNextError(f"{name} cannot be built with {shown}: {reason}") from None
+
+
+def _check_size(name: str, weights: Weights, **arguments: Any) -> None:
+    """Raises RecNextError where a file's own arguments ask for more than twice the numbers that it holds."""
+    depths = arguments.get("depths")
+    blocks = sum(depth for depth in depths if isinstance(depth, int)) if isinstance(depths, list) else 0
+    with torch.device("meta"):
+        network = _create(name, **arguments) if blocks <= len(weights.state) else None
+    held = sum(value.numel() for value in weights.state.values())
+    if network is None or sum(value.numel() for value in network.state_dict().values()) > 2 * held + 1_000_000:
+        raise RecNextError(f"{weights.source} asks for a larger network than its tensors make: is it damaged?")
 
 
 def _constructor_arguments(name: str) -> set[str]:

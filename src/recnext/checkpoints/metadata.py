@@ -17,7 +17,8 @@ Every value is a string, as safetensors wants; lists and mappings are JSON::
 """
 
 import json
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,53 @@ _STRINGS = ("model", "interpolation", "version")
 _ABSENT_WHEN_UNKNOWN = ("class_names", "epoch")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_LARGEST = 65_536  # pixels of a side, and any integer among the arguments: a file must not ask for all memory
+_INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos", "random")
+
+
+def _is_integer(value: Any, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
+
+
+def _is_number(value: Any, *, above: float) -> bool:
+    return type(value) in (int, float) and above < value < 1e6
+
+
+def _are_numbers(value: Any, *, above: float) -> bool:
+    return isinstance(value, tuple) and len(value) > 0 and all(_is_number(one, above=above) for one in value)
+
+
+def _are_arguments(value: Any, *, depth: int = 8) -> bool:
+    """Whether it is plain values, no number among them beyond what a network can be built with."""
+    if isinstance(value, (dict, list)):
+        parts = [part for key, part in value.items() if key != "category_ids"] if isinstance(value, dict) else value
+        return depth > 0 and all(_are_arguments(part, depth=depth - 1) for part in parts)
+    return type(value) not in (int, float) or -_LARGEST <= value <= _LARGEST
+
+
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (lambda value: isinstance(value, str), "the name of a network"),
+    "num_classes": (lambda value: _is_integer(value, 0, 1_000_000), "an integer from 0 to 1000000"),
+    "model_args": (
+        lambda value: isinstance(value, dict) and _are_arguments(value),
+        f"a mapping of constructor arguments, numbers to {_LARGEST}",
+    ),
+    "class_names": (
+        lambda value: value is None or (isinstance(value, tuple) and all(isinstance(name, str) for name in value)),
+        "a list of text",
+    ),
+    "input_size": (
+        lambda value: isinstance(value, tuple) and len(value) == 3 and all(_is_integer(n, 1, _LARGEST) for n in value),
+        f"three integers from 1 to {_LARGEST}",
+    ),
+    "mean": (lambda value: _are_numbers(value, above=-1e6), "a list of numbers"),
+    "std": (lambda value: _are_numbers(value, above=0), "a list of numbers above 0"),
+    "crop_pct": (lambda value: _is_number(value, above=0), "a number above 0"),
+    "interpolation": (lambda value: value in _INTERPOLATIONS, f"one of {', '.join(_INTERPOLATIONS)}"),
+    "fused": (lambda value: value in (0, 1), "0 or 1"),
+    "epoch": (lambda value: value is None or _is_integer(value, 0, 2**62), "an integer from 0"),
+    "version": (lambda value: isinstance(value, str), "text"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,29 +127,46 @@ class CheckpointMetadata:
             if text is None:
                 continue
             try:
-                value = text if key in _STRINGS else json.loads(text)
-            except json.JSONDecodeError:
+                values[key] = text if key in _STRINGS else json.loads(text)
+            except (ValueError, RecursionError):
                 raise RecNextError(
                     f"checkpoint header {_PREFIX}{key} is not JSON: {text[:60]!r}; was it edited by hand?"
                 ) from None
-            values[key] = tuple(value) if isinstance(value, list) else value
-        missing = [_PREFIX + key for key in ("model", "num_classes") if key not in values]
-        if missing:
-            raise RecNextError(f"checkpoint header has no {' and no '.join(missing)}")
-        values["fused"] = bool(values.get("fused", 0))
-        return cls(**values)
+        return cls.from_values(values, place=f"checkpoint header {_PREFIX}")
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], *, place: str) -> "CheckpointMetadata":
+        """Checks what a file says, lists as of JSON.
+
+        Raises:
+            RecNextError: a value is missing or not what it should be; `place` is where its name stands.
+        """
+        if missing := [place + key for key in ("model", "num_classes") if key not in values]:
+            raise RecNextError(f"there is no {' and no '.join(missing)}")
+        known = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        for key, value in known.items():
+            fits, expected = _EXPECTED[key]
+            if not fits(value):
+                raise RecNextError(f"{place}{key} is {reprlib.repr(values[key])}: expected {expected}")
+        return cls(**{**known, "fused": bool(known.get("fused", 0))})
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: CheckpointMetadata) -> None:
     """Writes a state dict with its metadata to `path` as safetensors, atomically.
 
-    Tensors may be of any dtype and on any device and keep their order.
+    Tensors may be of any dtype and on any device. Equal tensors and metadata make equal files.
 
     Raises:
         OSError: the file cannot be written; the old one, if any, is still there.
     """
     plain = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
-    write_atomically(path, safetensors.torch.save(plain, metadata.to_header()))
+    content = safetensors.torch.save(plain)
+    end = 8 + int.from_bytes(content[:8], "little")
+    known = {"format": "pt", **metadata.to_header()}  # safetensors itself would write them in a random order
+    header = {"__metadata__": dict(sorted(known.items())), **json.loads(content[8:end])}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    write_atomically(path, b"".join((len(text).to_bytes(8, "little"), text, content[end:])))
 
 
 def read_metadata(path: Path) -> CheckpointMetadata | None:

@@ -1,5 +1,6 @@
 """A run as a folder for the hub: weights, the ``config.json`` that timm loads, and a model card."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -146,6 +147,9 @@ def _write_config(model: nn.Module, output: Path) -> Path:
         model_args=dict(described.model_args),
         data_config={key: config[key] for key in ("mean", "std", "crop_pct", "interpolation") if key in config},
     )
+    written = json.loads(path.read_text(encoding="utf-8"))
+    written.get("model_args", {}).pop("num_classes", None)  # transformers takes it from the top level, and only once
+    write_atomically(path, json.dumps(written, indent=2).encode())
     return path
 
 

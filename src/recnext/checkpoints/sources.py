@@ -37,9 +37,15 @@ def find_file(checkpoint: str, *, ema: bool = False) -> Path:
         return _in_folder(path, ema=ema)
     if path.exists():
         return path
-    if _HUB_ID.fullmatch(checkpoint) and not checkpoint.startswith(".") and path.suffix not in WEIGHT_SUFFIXES:
+    missing = f"no checkpoint {checkpoint}: no such file or run folder{_neighbours(path)}"
+    is_id = _HUB_ID.fullmatch(checkpoint) and not checkpoint.startswith(".")
+    if not is_id or path.suffix.lower() in WEIGHT_SUFFIXES or path.parent.is_dir():
+        hint = f"; on the hub it would be hf-hub:{checkpoint}" if is_id and not path.suffix else ""
+        raise RecNextError(f"{missing}{hint}")
+    try:
         return _hub_file(checkpoint)
-    raise RecNextError(f"no checkpoint {checkpoint}: no such file or run folder{_neighbours(path)}")
+    except RecNextError as error:
+        raise RecNextError(f"{missing}; on the hub: {error}") from None
 
 
 def _in_folder(folder: Path, *, ema: bool) -> Path:
@@ -55,7 +61,7 @@ def _in_folder(folder: Path, *, ema: bool) -> Path:
 def _neighbours(path: Path) -> str:
     if not path.parent.is_dir():
         return f" ({path.parent} does not exist)"
-    names = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix in WEIGHT_SUFFIXES)[:3]
+    names = sorted(entry.name for entry in path.parent.iterdir() if entry.suffix.lower() in WEIGHT_SUFFIXES)[:3]
     return f"; {path.parent} has {', '.join(names)}" if names else ""
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recnext.checkpoints.architecture import read_architecture
+from recnext.checkpoints.fitting import fill
 from recnext.checkpoints.metadata import CheckpointMetadata
 from recnext.checkpoints.reading import Weights, read_weights
 from recnext.errors import RecNextError
@@ -20,7 +21,6 @@ State = dict[str, Tensor]
 _PUBLISHED_KEY = "roi_head.bbox_head.fc_cls.weight"
 _OWN_KEY = "roi_heads.box_predictor.cls_score.weight"
 _COCO = 80
-_SHOWN = 3
 
 # beginnings of published keys, and of torchvision's
 _RENAMED = (
@@ -82,7 +82,14 @@ def load(
     found = read_architecture(_backbone_state(state))
     if found is not None and found.fusion != "unfused":
         replace_batchnorm(model)
-    _fit(model, state, source=weights.source, new_predictors=new_classes is not None)
+    fill(
+        model,
+        state,
+        source=weights.source,
+        what=f"a detector on {config.backbone}",
+        hint="the backbone's name",
+        optional=() if new_classes is None else ("_predictor.",),
+    )
     return model.eval().to(device)
 
 
@@ -192,27 +199,3 @@ def _config_of(state: State, weights: Weights, backbone: Optional[str]) -> Detec
     if not known.get("class_names") and known["num_classes"] == _COCO:
         known["class_names"], known["category_ids"] = coco_classes()
     return make_config(**{key: value for key, value in known.items() if key in DetectorConfig.__dataclass_fields__})
-
-
-def _fit(model: Detector, state: State, *, source: str, new_predictors: bool) -> None:
-    expected = model.state_dict()
-    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
-    if new_predictors:
-        missing = [key for key in missing if "_predictor." not in key]
-    unknown = [key for key in state if key not in expected]
-    shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    problems = [
-        f"{what} {', '.join(keys[:_SHOWN])}{f' and {len(keys) - _SHOWN} more' if len(keys) > _SHOWN else ''}"
-        for what, keys in (("lacks", missing), ("also has", unknown), ("has", shapes))
-        if keys
-    ]
-    if problems:
-        raise RecNextError(
-            f"{source} does not fit a detector on {model.config.backbone}: it {'; it '.join(problems)}; "
-            "check the backbone's name"
-        )
-    model.load_state_dict(state, strict=False)  # strict but for step counts and new predictors

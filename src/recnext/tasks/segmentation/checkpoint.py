@@ -1,12 +1,12 @@
 """`recnext.tasks.segmentation.load`: a segmenter with weights from a published checkpoint or a run of ours."""
 
-from collections.abc import Mapping
 from os import PathLike, fspath
 from typing import Any, Optional, Union
 
 import torch
 
 from recnext.checkpoints.architecture import Architecture, read_architecture
+from recnext.checkpoints.fitting import fill
 from recnext.checkpoints.metadata import CheckpointMetadata
 from recnext.checkpoints.reading import Weights, read_weights
 from recnext.errors import RecNextError
@@ -73,7 +73,13 @@ def load(
     )
     if fused_state := "decode_head.scale_heads.0.0.bn.weight" not in weights.state:
         replace_batchnorm(model)
-    _fill(model, weights)
+    fill(
+        model,
+        weights.state,
+        source=weights.source,
+        what=f"a Semantic FPN on {model.pretrained_cfg.get('architecture')}",
+        hint="backbone",
+    )
     if fused and not fused_state:
         replace_batchnorm(model.eval())
     if weights.metadata is not None:
@@ -109,29 +115,6 @@ def _backbone_name(given: Optional[str], weights: Weights, found: Optional[Archi
         raise RecNextError(f"{weights.source} holds {held}: give backbone, the timm name it was made with")
     check_backbone(name)
     return name
-
-
-def _fill(model: SemanticFPN, weights: Weights) -> None:
-    expected = model.state_dict()
-    shapes: Mapping[str, Any] = {key: tuple(value.shape) for key, value in weights.state.items()}
-    missing = [key for key in expected if key not in shapes and not key.endswith("num_batches_tracked")]
-    unknown = [key for key in shapes if key not in expected]
-    differing = [
-        f"{key} {shapes[key]} instead of {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in shapes and shapes[key] != tuple(value.shape)
-    ]
-    problems = [
-        f"{what} {', '.join(keys[:_SHOWN])}{f' and {len(keys) - _SHOWN} more' if len(keys) > _SHOWN else ''}"
-        for what, keys in (("lacks", missing), ("also has", unknown), ("has", differing))
-        if keys
-    ]
-    if problems:
-        raise RecNextError(
-            f"{weights.source} does not fit a Semantic FPN on {model.pretrained_cfg.get('architecture')}: it "
-            f"{'; it '.join(problems)}; check backbone"
-        )
-    model.load_state_dict(weights.state, strict=False)  # strict but for step counts, which older files lack
 
 
 def _describe(model: SemanticFPN, metadata: CheckpointMetadata) -> None:
