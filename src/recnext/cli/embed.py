@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from recnext.deploy.optimize import forward_for
-from recnext.engine.processes import joined
+from recnext.engine.processes import process_group
 from recnext.tasks.classification.table import EmbeddingSettings, TableSettings
 from recnext.text import printable
 
@@ -37,7 +37,7 @@ def write_table(settings: TableSettings, images: Sequence[str], output: Path, *,
         output: ends in ``.parquet``.
         overwrite: replace another table.
     """
-    with joined(settings.device) as processes, progress_bar(quiet=not processes.first) as progress:
+    with process_group(settings.device) as processes, progress_bar(quiet=not processes.first) as progress:
         bar = progress.add_task("images", total=None)
 
         def on_start(done: int, left: Optional[int]) -> None:

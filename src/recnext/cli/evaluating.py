@@ -6,7 +6,7 @@ from typing import Any, Optional
 from rich import box
 from rich.table import Table
 
-from recnext.engine.processes import joined
+from recnext.engine.processes import process_group
 from recnext.screen import Screen
 from recnext.tasks.evaluation import Evaluation, require_results
 from recnext.tasks.grid import Grid
@@ -31,7 +31,7 @@ def show_evaluation(
     """
     if output is not None:
         require_results(Path(output), overwrite=overwrite)
-    with joined(settings.device) as processes:
+    with process_group(settings.device) as processes:
         screen = Screen(quiet=not processes.first)
         with progress_bar(quiet=not processes.first) as progress:
             bar = progress.add_task("evaluating", total=None)

@@ -69,7 +69,7 @@ def make_accelerator(
 def _unknown_sharing(kind: str) -> RecNextError:
     return RecNextError(
         f"accelerate was started for {kind}, which this trainer cannot save: set distributed_type to MULTI_GPU (these "
-        "networks fit on any GPU whole), or launch with torchrun"
+        "networks fit on any GPU), or launch with torchrun"
     )
 
 

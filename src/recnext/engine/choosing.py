@@ -10,7 +10,7 @@ from recnext.checkpoints.loading import network_of
 from recnext.checkpoints.reading import read_weights
 
 from .run_folder import RunFolder
-from .settings import LoopSettings, NetworkSettings
+from .settings import LoopSettings, NetworkRunSettings
 
 _STEPS = 10  # of an epoch at least, where the images allow it
 _SMALLEST = 8  # BatchNorm's statistics of fewer images are poor
@@ -27,7 +27,7 @@ def take_network(settings: LoopSettings, *, given: Optional[Collection[str]]) ->
     Raises:
         RecNextError: the checkpoint cannot be read.
     """
-    if not isinstance(settings, NetworkSettings) or settings.checkpoint is None or _asked(settings, "model", given):
+    if not isinstance(settings, NetworkRunSettings) or settings.checkpoint is None or _asked(settings, "model", given):
         return settings
     if settings.resume and settings.output and RunFolder(settings.folder).has_state():
         return settings  # the run knows its network, and the checkpoint may be gone

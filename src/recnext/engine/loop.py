@@ -79,7 +79,7 @@ def fit(
     Raises:
         RecNextError: the loss became NaN or infinite, the GPU has not memory enough, or too many images are
             unreadable; nothing is overwritten.
-        OSError: a file could not be written; the files of the save before are whole.
+        OSError: a file could not be written; those of the save before are still there.
     """
     with explained(run, batch_size=settings.batch_size, accumulate=settings.accumulate):
         loop = _Loop(job, task, loaders, settings, run, accelerator, watch)

@@ -39,7 +39,7 @@ class Processes:
 
 
 @contextmanager
-def joined(device: str = "auto") -> Iterator[Processes]:
+def process_group(device: str = "auto") -> Iterator[Processes]:
     """Joins the other processes, where there are any, and leaves them at the end.
 
     Args:

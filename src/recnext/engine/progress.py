@@ -1,4 +1,4 @@
-"""What a run shows on the terminal: a bar for the whole run, and a line an epoch that stays."""
+"""What a run shows on the terminal: a bar for the run, and a line an epoch that stays."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ class RunProgress:
 
     Args:
         console: where to; None stays silent (as all processes but the first do).
-        total: optimizer steps of the whole run.
+        total: optimizer steps of the run.
         position: steps done before, in a resumed run.
         metrics: of the evaluations.
     """

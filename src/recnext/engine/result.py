@@ -15,7 +15,7 @@ class Step:
     """An optimizer step that is done.
 
     Args:
-        number: from 1, over the whole run.
+        number: from 1, in the run.
         total: of the run.
         loss: mean over all processes.
         lr: it was made with, the highest of the parameter groups'.

@@ -1,8 +1,8 @@
 """A run's folder: settings, metrics, weights, and the state that lets it go on.
 
 Files: ``config.yaml``, ``recipe.yaml``, ``metrics.jsonl`` (a line an epoch), ``summary.json``, ``best.safetensors``,
-``last.safetensors`` (with ``*_ema.safetensors`` beside them when an average is kept), ``curves.png`` and ``state.pt``,
-with those of epochs before in ``states/`` where they are kept. Each is replaced whole. ``state.pt`` comes last in a
+``last.safetensors`` (and ``*_ema.safetensors`` when an average is kept), ``curves.png`` and ``state.pt``,
+with those of epochs before in ``states/`` where they are kept. Each is replaced at once. ``state.pt`` comes last in a
 save and repeats the metrics, so it alone decides where a run stands, whatever moment it was killed at.
 """
 
@@ -157,7 +157,7 @@ class RunFolder:
 
         Args:
             state: tensors and plain values.
-            number: of the epoch that has ended, with which this state is to be kept beside older ones.
+            number: of the epoch that has ended, with which this state is to be kept with older ones.
             keep: how many of these stay.
         """
         if not self.writer:
@@ -203,7 +203,7 @@ class RunFolder:
         raise RecNextError(f"{notes[0]}: start anew from {self.path / 'last.safetensors'} with --checkpoint")
 
     def write_text(self, name: str, text: str) -> None:
-        """Writes a file of the folder, whole."""
+        """Writes a file of the folder, all of it or nothing."""
         if self.writer:
             write_atomically(self.path / name, text.encode())
 

@@ -63,7 +63,7 @@ class LoopSettings:
         clip: of gradients: none, agc (each unit's norm at most clip_value times its weight's) or norm (of all
             gradients together at most clip_value).
         clip_value: see clip.
-        ema: also keep an exponential moving average of the weights, evaluated and saved beside them.
+        ema: also keep an exponential moving average of the weights, evaluated and saved as well.
         ema_decay: of that average, a step.
         ema_warmup: lower decay in the first steps, so that short runs have an average worth having.
         precision: fp32, bf16, fp16, or auto: bf16 on GPUs that have it, else fp32.
@@ -199,7 +199,7 @@ class LoopSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkSettings(LoopSettings):
+class NetworkRunSettings(LoopSettings):
     """Settings of a run that trains a network of timm.
 
     Args:

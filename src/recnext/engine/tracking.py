@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases beside the run's own files, through Accelerate's trackers."""
+"""TensorBoard and Weights & Biases, next to the run's own files, through Accelerate's trackers."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec

@@ -5,14 +5,14 @@ from typing import Literal, Optional, Union
 
 from recnext.data import Augmentation
 from recnext.data.augmentation import EraseMode
-from recnext.engine.settings import NetworkSettings, require
+from recnext.engine.settings import NetworkRunSettings, require
 from recnext.errors import RecNextError
 
 _SMALL_BATCH = 64  # smaller ones learn at its rate: AdamW's steps shrink less with the batch than the rule says
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(NetworkSettings):
+class TrainSettings(NetworkRunSettings):
     """Settings of a classification run; the defaults are sound for fine-tuning.
 
     Args:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from recnext.engine.settings import NetworkSettings, Schedule, require
+from recnext.engine.settings import NetworkRunSettings, Schedule, require
 
 _SCALES = 5  # sizes to draw from between the smallest and the largest
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectSettings(NetworkSettings):
+class DetectSettings(NetworkRunSettings):
     """Settings of a detection run; the defaults are for fine-tuning on a few hundred images.
 
     Args:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from recnext.engine.settings import NetworkSettings, Schedule, require
+from recnext.engine.settings import NetworkRunSettings, Schedule, require
 
 from .losses import Normalisation
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentSettings(NetworkSettings):
+class SegmentSettings(NetworkRunSettings):
     """Settings of a segmentation run; the defaults are for fine-tuning on a few hundred images.
 
     Args:
