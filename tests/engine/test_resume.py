@@ -7,6 +7,7 @@ import signal
 import pytest
 import torch
 
+from engine.processes import kill_after_save, start
 from engine.runs import Killed, assert_same_run, killed_at, settings
 from recnext.engine.run import train
 from recnext.engine.run_folder import RunFolder, pack_state
@@ -122,6 +123,14 @@ def test_a_second_training_in_the_folder_is_refused(train, tmp_path):
         with pytest.raises(RecNextError, match=f"another process is writing the run in {folder}"):
             train(folder, epochs=2, resume=True)
     assert len(train(folder, epochs=2, resume=True).records) == 2
+
+
+def test_a_lock_does_not_outlive_its_process_in_loading_processes(digit_folders, tmp_path):
+    folder = tmp_path / "run"
+    running = start(settings(output=str(folder), epochs=500, save_every=1, workers=1), data=digit_folders)
+    assert kill_after_save(running, folder / "state.pt", seconds=0)
+    with RunFolder(folder).held():  # the loading process notices some seconds later
+        assert RunFolder(folder).has_state()
 
 
 def test_a_damaged_state_is_named(train, tmp_path):

@@ -1,10 +1,12 @@
 """A lock on a file, which ends with the process that holds it, however that ends."""
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from recnext.errors import RecNextError
 
@@ -15,6 +17,27 @@ else:
 
 
 _TAKEN = (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
+
+_HELD: set[IO[bytes]] = set()
+
+
+def _let_go() -> None:
+    """Closes in a forked process, a loading one for example, the locks that its parent holds: it may live longer."""
+    while _HELD:
+        _HELD.pop().close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+@contextmanager
+def _kept_from_children(file: IO[bytes]) -> Iterator[None]:
+    _HELD.add(file)
+    try:
+        yield
+    finally:
+        _HELD.discard(file)
 
 
 @contextmanager
@@ -29,7 +52,7 @@ def locked(path: Path, *, what: str) -> Iterator[None]:
         RecNextError: another process holds it.
         OSError: the file cannot be written.
     """
-    with path.open("a+b") as file:
+    with path.open("a+b") as file, _kept_from_children(file):
         try:
             if sys.platform == "win32":
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
