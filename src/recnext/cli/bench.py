@@ -49,14 +49,12 @@ def run(
     trust: bool = False,
     overwrite: bool = False,
 ) -> int:
-    """Measures latency at batch 1 and throughput at the best batch, all networks turn by turn.
+    """Measures latency at batch 1 and throughput at the best batch, all networks turn by turn (docs/benchmarking.md).
 
-    Networks are fused (timm's are reparameterised) and run in the form that recnext.optimize gives them; those that
-    are only named have random weights. docs/benchmarking.md holds the protocol.
+    Networks are fused and run in the form that recnext.optimize gives them; those only named have random weights.
 
     Args:
-        models: timm names, run folders, weights and exported files (.onnx, .xml, .pte, .tflite, .pt2); by default some
-            of ours beside peers of matched accuracy. Exported files run as they are.
+        models: timm names, run folders, weights, exported files; by default some of ours and peers of like accuracy.
         backend: auto, torch, compile, onnxruntime, openvino, or several with commas, to measure each.
         precision: fp32, bf16, fp16, or auto, which takes bf16 where the hardware has it and it is faster.
         size: side of the images in pixels; by default that of a run's training, 224 for names.
@@ -73,24 +71,17 @@ def run(
         overwrite: replace files that this command did not write.
     """
     budget, backends = _check(size, seconds, quick, backend)
-    columns = [field.name for field in fields(ImageCost if resolution else Measurement)]
-    if output is not None:
-        require_output(output, overwrite=overwrite, mark=",".join(columns))
-    if plot is not None:
-        require_output(plot, overwrite=overwrite)
-        if plot == output:
-            raise RecNextError(f"--output and --plot are both {plot}: give each a file of its own")
+    _check_files(output, plot, ImageCost if resolution else Measurement, overwrite)
     set_threads(threads)
     target = choose_device(device)
     machine = describe_machine(target, torch.get_num_threads())
     if resolution:
         rows: Any = _measure_images(target, quick)
-        table = _image_table(rows, one_line(machine))
     else:
         chosen = {"backends": backends, "precision": parse_precision(precision), "size": size, "threads": threads}
         rows, steady = _measure_networks(models, target, budget, quick, throughput, trust, **chosen)
         machine |= {"steadiness": steady.describe()} if steady else {}
-        table = _network_table(rows, one_line(machine))
+    table = (_image_table if resolution else _network_table)(rows, one_line(machine))
     _write(rows, machine, table, json=json, output=output)
     if plot is not None:
         (draw_resolution if resolution else draw_pareto)(plot, rows, one_line(machine))
@@ -109,6 +100,15 @@ def _check(size: Optional[int], seconds: Optional[float], quick: bool, backend: 
     if not backends or any(name not in ("auto", *BACKENDS) for name in backends):
         raise RecNextError(f"--backend is {backend!r}: expected auto, {', '.join(BACKENDS)}, or several with commas")
     return budget, backends
+
+
+def _check_files(output: Optional[Path], plot: Optional[Path], row: type, overwrite: bool) -> None:
+    if output is not None:
+        require_output(output, overwrite=overwrite, mark=",".join(field.name for field in fields(row)))
+    if plot is not None:
+        require_output(plot, overwrite=overwrite)
+        if plot == output:
+            raise RecNextError(f"--output and --plot are both {plot}: give each a file of its own")
 
 
 def _measure_networks(

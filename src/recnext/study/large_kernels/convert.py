@@ -33,10 +33,8 @@ def convert_large_kernels(
 
     Taken are square kernels of odd size with stride 1 or 2 and bands of 1xk and kx1 with stride 1, all with the
     padding that keeps the size; dilated ones count with all that they span. Others are left alone and reported
-    with the reason. A network with branches that merge for inference, such as FastViT, is best merged first: a
-    RecConv cannot be merged.
-
-    To load the weights of a converted network, convert a new one in the same way and load them into it.
+    with the reason. Branches that merge for inference, as FastViT's, are best merged first: a RecConv cannot be
+    merged. To load the weights of a converted network, convert a new one in the same way and load them into it.
 
     Args:
         model: any network of Conv2d layers, such as one of timm's.
@@ -45,8 +43,7 @@ def convert_large_kernels(
         kernel_size: k of RecConv, odd.
         mode: how RecConv resizes its levels, "bilinear" or "nearest".
         initialize: "default" for PyTorch's random weights, or "least_squares" to fit each RecConv to the
-            convolution that it replaces, with the error in the report. Smooth kernels are matched well, kernels
-            whose outer taps alternate are not: measure, and expect to fine-tune.
+            convolution that it replaces, with the error in the report; kernels that are not smooth fit badly.
         input_size: (C, H, W) for which MACs are counted; by default timm's for the network, if it has one.
         inplace: changes `model` itself instead of a copy.
 
@@ -64,38 +61,46 @@ def convert_large_kernels(
     parameters = _count(model)
     macs, macs_of = _macs(model, names, input_size)
 
-    made: dict[nn.Conv2d, tuple[nn.Module, Optional[float]]] = {}
+    fitted = initialize == "least_squares"
+    levels = {conv: _level(conv, kernel_size) if isinstance(level, str) else level for _, conv in chosen}
+    made = {conv: _replacement(conv, kernel_size, levels[conv], mode=mode, fitted=fitted) for conv in levels}
     for name, conv in chosen:
-        if conv not in made:
-            levels = _level(conv, kernel_size) if isinstance(level, str) else level
-            made[conv] = _replacement(conv, kernel_size, levels, mode=mode, fitted=initialize == "least_squares")
         _set(model, name, made[conv][0])
-
     macs_after, macs_of_new = _macs(model, names, input_size)
-    replaced = []
-    for name, conv in chosen:
-        new, error = made[conv]
-        replaced.append(
-            Replacement(
-                name=name,
-                channels=conv.out_channels,
-                kernel=_span(conv),
-                stride=conv.stride[0],
-                kernel_size=kernel_size,
-                level=_level(conv, kernel_size) if isinstance(level, str) else level,
-                parameters=(_count(conv), _count(new)),
-                macs=(macs_of[name], macs_of_new[name]) if macs is not None else None,
-                error=error,
-            )
-        )
     report = KernelReport(
-        replaced=tuple(replaced),
+        replaced=tuple(
+            _compare(name, conv, made[conv], kernel_size, levels[conv], (macs_of.get(name), macs_of_new.get(name)))
+            for name, conv in chosen
+        ),
         skipped=tuple(skipped),
         parameters=(parameters, _count(model)),
         macs=None if macs is None or macs_after is None else (macs, macs_after),
         input_size=input_size,
     )
     return ConvertedNetwork(model, report)
+
+
+def _compare(
+    name: str,
+    conv: nn.Conv2d,
+    made: tuple[nn.Module, Optional[float]],
+    kernel_size: int,
+    level: int,
+    macs: tuple[Optional[int], Optional[int]],
+) -> Replacement:
+    new, error = made
+    before, after = macs
+    return Replacement(
+        name=name,
+        channels=conv.out_channels,
+        kernel=_span(conv),
+        stride=conv.stride[0],
+        kernel_size=kernel_size,
+        level=level,
+        parameters=(_count(conv), _count(new)),
+        macs=None if before is None or after is None else (before, after),
+        error=error,
+    )
 
 
 def _check(min_kernel: int, *, level: Union[str, int], kernel_size: int, mode: str, initialize: str) -> None:
