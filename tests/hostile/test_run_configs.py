@@ -55,7 +55,7 @@ def test_config_of_any_content(run_folder: Path, command: str, tmp_path: Path):
         if place and place[0] in ("settings", "class_names", "input", "data", "task")
     ]
 
-    @settings(max_examples=25, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=10, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(places), ODD)
     def try_one(place: tuple, value: Any) -> None:
         run = tmp_path / "run"

@@ -19,7 +19,7 @@ _SHOWN = 10  # lines of each kind, without --json
 def check(data: str, few: int = 10, workers: Optional[int] = None, json: bool = False) -> int:
     """Looks through a data set: files that cannot be read, class sizes, images that are there twice.
 
-    Damaged files, an image in two splits or in two classes and a wrong layout are errors: the exit status is then 1.
+    Damaged files, an image in two classes and a wrong layout are errors: the exit status is then 1.
 
     Args:
         data: folder with train and val, a folder of class folders, or imagenet:ROOT, flowers102:ROOT, inat2018:ROOT.
@@ -86,7 +86,10 @@ def _print(report: DataReport, few: int) -> None:
         screen.print(f"error: {message}")
     for what, lines in (
         ("error: cannot be read", [f"{file}: {reason}" for file, reason in report.unreadable]),
-        ("error: the same image in two splits", [" = ".join(group) for group in report.across]),
+        (
+            "warning: the same image in two splits, which makes accuracy look better than it is",
+            [" = ".join(group) for group in report.across],
+        ),
         ("error: the same image in two classes", [" = ".join(group) for group in report.conflicting]),
         ("there twice", [" = ".join(group) for group in report.within]),
         (f"fewer than {few} images", [f"{name}: {images}" for _, name, images in report.near_empty]),

@@ -59,8 +59,8 @@ class DataReport:
 
     @property
     def has_errors(self) -> bool:
-        """Whether training or the accuracy would suffer: damage, a wrong layout, an image in two splits or classes."""
-        return bool(self.unreadable or self.across or self.conflicting or self.mistakes)
+        """Whether training would suffer: from damage, a wrong layout, or an image in two classes."""
+        return bool(self.unreadable or self.conflicting or self.mistakes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
