@@ -64,7 +64,6 @@ def judge_on(
     folder: Path,
     *,
     limit: float,
-    workers: int = 0,
     source: str = "the network",
 ) -> Callable[[ExportSpec], Judge]:
     """Measures a network's top-1 on labelled images once, and then that of each file.
@@ -73,7 +72,6 @@ def judge_on(
         network: the original, from `recnext.load`.
         folder: of class folders, or with ``val`` in it.
         limit: largest loss, in points.
-        workers: processes that load images.
         source: the network's name, for errors.
 
     Returns:
@@ -91,7 +89,7 @@ def judge_on(
             images,
             preparation=preparation_of(spec),
             device=torch.device("cpu"),
-            workers=workers,
+            workers=0,
         )
         return found.top1
 

@@ -109,15 +109,7 @@ def check_request(
     max_loss: float = 0.0,
     **choices: Any,
 ) -> None:
-    """Refuses what no export could do, or what would be left unheeded.
-
-    Args:
-        chosen: targets.
-        output: folder for the files; that it can be written is tried.
-        precisions: as `recnext.deploy.export.export` takes them.
-        calibrate: folder of images for int8.
-        max_loss: largest loss of top-1, in points.
-        **choices: fields of `ExportSpec`.
+    """Refuses what no export could do, or what would be left unheeded; arguments are as of `export`.
 
     Raises:
         MissingExtraError: a target's packages are not installed.

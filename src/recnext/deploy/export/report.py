@@ -88,22 +88,14 @@ def table(exported: Sequence[Exported]) -> Table:
         drawn.add_column(title, justify="left" if title == "input" else "right", no_wrap=title == "input")
     drawn.add_column("")
     for item in exported:
-        first = True
-        for row in item.comparisons or (None,):
-            cells: list[Union[str, Text]] = [
-                bold(item.path.name) if first else "",
-                f"{item.size_on_disk / 1e6:.2f}" if first else "",
-                f"{item.latency_ms:.2f}" if first and item.latency_ms is not None else "",
-            ]
-            if row is None:
-                cells += ["", "", "", ""]
-            else:
-                agreement = "" if row.agreement is None else f"{row.agreement:.0%}"
-                shape = "x".join(map(str, row.shape))
-                cells += [shape, f"{row.absolute:.1e}", f"{row.relative:.1e}", agreement]
-            state = Text("fails", "red") if item.problem else Text("ok", "green")
-            drawn.add_row(*cells, state if first else "")
-            first = False
+        speed = "" if item.latency_ms is None else f"{item.latency_ms:.2f}"
+        state = Text("fails", "red") if item.problem else Text("ok", "green")
+        own: tuple[Union[str, Text], ...] = (bold(item.path.name), f"{item.size_on_disk / 1e6:.2f}", speed)
+        for row in item.comparisons:
+            agreement = "" if row.agreement is None else f"{row.agreement:.0%}"
+            shape = "x".join(map(str, row.shape))
+            drawn.add_row(*own, shape, f"{row.absolute:.1e}", f"{row.relative:.1e}", agreement, state)
+            own, state = ("", "", ""), Text()
     return drawn
 
 
