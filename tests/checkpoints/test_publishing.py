@@ -114,7 +114,23 @@ def test_imagenet_networks_have_the_published_accuracy_beside_theirs(run_folder,
     publish(str(folder), tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "74.7 % distilled, 73.2 % without distillation" in text
-    assert f'timm.create_model("local-dir:{tmp_path / "out"}", pretrained=True)' in text
+    assert 'timm.create_model("local-dir:out", pretrained=True)' in text
+
+
+def test_names_are_no_markup_and_no_path_of_this_machine_is_published(run_folder, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    names = ("<script>alert(1)</script>", "a|b\n# c", "[x](y) *z*")
+    recnext.save(recnext.load("test_recnext_m", num_classes=3), folder / "best.safetensors", class_names=names)
+    settings = {"checkpoint": str(tmp_path / "start.safetensors"), "teacher": "<b>"}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"settings": settings, "data": f"tar:{tmp_path}/pets"}))
+    (folder / "summary.json").write_text((run_folder / "summary.json").read_text())
+    publish(str(folder), tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert str(tmp_path) not in text + (tmp_path / "out" / "config.json").read_text()
+    assert "| checkpoint | start.safetensors |" in text
+    assert "| teacher | &lt;b&gt; |" in text
+    assert r"&lt;script&gt;alert(1)&lt;/script&gt;, a\|b \# c, \[x\](y) \*z\*" in text
 
 
 def test_what_cannot_be_published_is_said(published, tmp_path):

@@ -1,6 +1,9 @@
 """The README.md of a hub repository, made from a run and from what is published."""
 
+import html
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Optional
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -52,7 +55,7 @@ def write_card(
         license: of the weights.
     """
     best: Mapping[str, float] = summary.get("best", {})
-    name = repository.rpartition("/")[2]
+    name = repository.removeprefix("local-dir:").rpartition("/")[2]
     lines = [
         f"---\n{_header(metadata, best=best, data=run.get('data'), name=name, license=license)}\n---",
         f"# {name}",
@@ -82,7 +85,7 @@ def _header(
         EvalResult(
             task_type="image-classification",
             dataset_type="image-folder",
-            dataset_name=data or "validation images",
+            dataset_name=_without_folders(data or "validation images"),
             metric_type="accuracy",
             metric_name=label,
             metric_value=round(best[key], 3),
@@ -143,10 +146,10 @@ def _usage(metadata: CheckpointMetadata, repository: str) -> list[str]:
 def _training(run: Mapping[str, Any]) -> list[str]:
     settings: Mapping[str, Any] = run.get("settings", {})
     shown = {key: settings[key] for key in _SETTINGS if settings.get(key) not in (None, False, "")}
-    rows = [f"| {key.replace('_', ' ')} | {value} |" for key, value in shown.items()]
+    rows = [f"| {key.replace('_', ' ')} | {_plain(_without_folders(value))} |" for key, value in shown.items()]
     for key, label in (("data", "data"), ("train_images", "training images"), ("lr_rule", "learning rate")):
         if key in run:
-            rows.append(f"| {label} | {run[key]} |")
+            rows.append(f"| {label} | {_plain(_without_folders(run[key]))} |")
     return ["## Training", "\n".join(["| setting | value |", "|---|---|", *rows])] if rows else []
 
 
@@ -154,5 +157,20 @@ def _classes(metadata: CheckpointMetadata) -> list[str]:
     names = metadata.class_names
     if not names:
         return []
-    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more (in config.json)" if len(names) > 20 else "")
+    shown = ", ".join(map(_plain, names[:20])) + (
+        f" and {len(names) - 20} more (in config.json)" if len(names) > 20 else ""
+    )
     return ["## Classes", shown]
+
+
+def _plain(value: Any) -> str:
+    """A name or setting as Markdown shows it: no HTML, no marks of its own, one line."""
+    text = html.escape(" ".join(str(value).split()), quote=False)
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)
+
+
+def _without_folders(value: Any) -> str:
+    """A path of this machine as its last name, also behind a kind of data; all else as it is."""
+    text = str(value)
+    kind, colon, place = text.rpartition(":")
+    return f"{kind}{colon}{PurePath(place).name}" if PurePath(place).is_absolute() else text

@@ -48,7 +48,7 @@ def publish(
         source: run folder, or any checkpoint of `recnext.load`.
         output: folder to write; made where missing.
         name: of the network, where the checkpoint does not tell.
-        repository: hub id for the card's examples; by default the folder.
+        repository: hub id for the card's examples; by default the folder's name.
         license: of the weights, an identifier such as "apache-2.0".
         overwrite: replace files that were not published from here.
 
@@ -85,7 +85,7 @@ def publish(
         run=_read(Path(source) / "config.yaml"),
         summary=_read(Path(source) / "summary.json"),
         files=[path.name for path in written],
-        repository=repository or f"local-dir:{output}",
+        repository=repository or f"local-dir:{output.resolve().name}",
         license=license,
     )
     write_atomically(output / "README.md", card.encode("utf-8"))

@@ -21,6 +21,7 @@ from .sources import EMA_RUN_FILES, HUB_FILES, find_file
 _WEIGHTS = ("model", "state_dict", "module")  # where training files keep the weights
 _EMA_WEIGHTS = ("model_ema", "state_dict_ema", "ema")  # and their moving average
 _CONFIG = ("num_classes", "input_size", "mean", "std", "crop_pct", "interpolation")  # what timm says of a network
+_PACKED = (".py", ".debug_pkl")  # programs, which torch compresses and nothing here reads
 _DEPTH = 5  # of the mappings around them
 # DDP, torch.compile, Lightning and others
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.", "timm_model.")
@@ -102,8 +103,11 @@ def _zip_format(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            size = sum(one.file_size for one in archive.infolist() if not one.filename.endswith(_PACKED))
     except (zipfile.BadZipFile, OSError):
         raise RecNextError(f"{path} is damaged or cut off; download or copy it again") from None
+    if size > path.stat().st_size:
+        raise RecNextError(f"{path} is larger than the file once it is unpacked, as torch writes none: refused")
     inner = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inner:
         return "torchscript"
