@@ -5,7 +5,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 FULL = RECNEXT_FULL_EXPORTS=1 OMP_NUM_THREADS=1
 
-.PHONY: demo test test-fast test-lowest test-export lint docs clean
+.PHONY: demo test test-fast test-lowest test-hostile test-export lint docs clean
 
 demo: $(VENV)/.train
 	$(VENV)/bin/recnext demo
@@ -28,6 +28,10 @@ test-lowest: .venv-lowest/.done
 	.venv-lowest/bin/python -m pip --disable-pip-version-check install --quiet --constraint .venv-lowest/pins.txt \
 		--editable '.[$(LOWEST)]'
 	touch $@
+
+# For a night: a hundred kills, ten thousand requests.
+test-hostile: $(VENV)/.dev
+	RECNEXT_KILLS=100 RECNEXT_SOAK=10000 $(VENV)/bin/python -m pytest tests/hostile tests/engine/test_random_kills.py
 
 # The files for phones at full depth, each in the environment of its own that docs/export-phones.md describes.
 test-export: $(VENV)/.dev .venv-executorch/.done .venv-litert/.done
