@@ -50,5 +50,7 @@ def test_demo_never_replaces_another_run(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text("settings: {model: recnext_m1}\ndata: photos\n")
     (tmp_path / "state.pt").write_bytes(b"weeks of work")
     assert "holds a run on photos" in fails(capsys, "demo", "--output", tmp_path)
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    assert "holds files of no demo" in fails(capsys, "demo", "--output", tmp_path / "mine")
     assert (tmp_path / "state.pt").read_bytes() == b"weeks of work"
     assert (tmp_path / "config.yaml").exists()

@@ -125,6 +125,21 @@ def test_a_second_training_in_the_folder_is_refused(train, tmp_path):
     assert len(train(folder, epochs=2, resume=True).records) == 2
 
 
+@pytest.mark.parametrize("resume", [False, "auto"])
+def test_a_run_never_replaces_files_of_something_else(train, tmp_path, resume):
+    for name in ("best.safetensors", "metrics.jsonl", "config.yaml", "summary.json"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text("colour: red")
+        (folder / ".notes.tmp").write_text("mine")
+        with pytest.raises(RecNextError, match=f"{name} (exists and is of no run|holds no settings of a run)"):
+            train(folder, epochs=1, resume=resume)
+        assert {path.name: path.read_text() for path in folder.iterdir() if path.name != ".lock"} == {
+            name: "colour: red",
+            ".notes.tmp": "mine",
+        }
+
+
 def test_a_lock_does_not_outlive_its_process_in_loading_processes(digit_folders, tmp_path):
     folder = tmp_path / "run"
     running = start(settings(output=str(folder), epochs=500, save_every=1, workers=1), data=digit_folders)

@@ -22,6 +22,7 @@ import yaml
 from torch import Tensor
 
 from recnext.checkpoints.metadata import CheckpointMetadata, save_checkpoint
+from recnext.checkpoints.sources import EMA_RUN_FILES, RUN_FILES
 from recnext.errors import RecNextError
 from recnext.files import write_atomically
 from recnext.text import read_text, read_yaml, to_json
@@ -32,6 +33,11 @@ from .settings import Resume
 _LOCK = ".lock"
 REPORT = "diverged.json"  # of a session that ended with a NaN
 UNREADABLE = "unreadable.json"  # of one that ended with images that cannot be read
+_FILES = (
+    *("config.yaml", "recipe.yaml", "metrics.jsonl", "summary.json", "curves.png", "state.pt", REPORT, UNREADABLE),
+    *RUN_FILES,
+    *EMA_RUN_FILES,
+)
 Record = dict[str, Any]
 
 
@@ -73,9 +79,14 @@ class RunFolder:
 
     def _clear_up(self) -> None:
         """Removes what a run that was killed in a save left behind."""
-        for folder in (self.path, self.path / "states"):
-            for leftover in folder.glob(".*.tmp"):
+        for name in _FILES:
+            for leftover in self.path.glob(f".{name}.*.tmp"):
                 leftover.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Removes the files of a run."""
+        for name in _FILES:
+            (self.path / name).unlink(missing_ok=True)
 
     def open(self, *, resume: Resume) -> bool:
         """Whether there is a run in the folder to go on with.
@@ -84,11 +95,15 @@ class RunFolder:
             resume: True wants a run there, False none, "auto" takes either.
 
         Raises:
-            RecNextError: there is a run or none, against `resume`.
+            RecNextError: there is a run or none, against `resume`, or a file of something else would be replaced.
         """
         started = (self.path / "config.yaml").exists()
+        others = [name for name in _FILES if os.path.lexists(self.path / name)]
         if started and resume is not True and not self._holds_work():
+            self.read_config()  # raises where it is of something else
             started = False  # of a run that ended before it saved anything
+        elif others and not started and resume is not True:
+            raise RecNextError(f"{self.path / others[0]} exists and is of no run: give another --output")
         if started and not resume:
             raise RecNextError(
                 f"{self.path} already holds a run: --resume goes on with it, another --output starts a new one"

@@ -26,14 +26,15 @@ def clear(output: Path, source: Optional[str] = None) -> None:
         source: what its config says it was trained on; by default the folder's data.
 
     Raises:
-        RecNextError: there is another run in the folder.
+        RecNextError: there are other files or another run in the folder.
     """
-    source = source or str(output / "data")
-    there = RunFolder(output).read_config().get("data", source)
-    if there != source:
+    source, run = source or str(output / "data"), RunFolder(output)
+    there = run.read_config().get("data")
+    if there is None and output.is_dir() and any(output.iterdir()):
+        raise RecNextError(f"{output} holds files of no demo, which might be replaced: give another --output")
+    if there not in (source, None):
         raise RecNextError(f"{output} holds a run on {there}, which the demo would replace: give another --output")
-    for name in ("config.yaml", "state.pt"):
-        (output / name).unlink(missing_ok=True)
+    run.clear()
 
 
 def train_demo(job: Job, settings: Any, *, data: Any, console: Console) -> str:
