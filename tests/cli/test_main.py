@@ -165,3 +165,8 @@ def test_error_lines_hold_no_escape_sequences(name, capsys):
         assert status
         assert not any(character in err for character in "\x1b\x07\u202e")
         assert err.count("\n") == 1
+
+
+def test_sizes_that_no_memory_holds(capsys):
+    for flag in ("--kernel=2147483647", "--size=100000000"):
+        assert fails(capsys, "laws", flag, status=1).startswith("not enough memory, smaller images, batches")

@@ -4,6 +4,7 @@ Nothing heavy may be imported here: `recnext --help` has to answer in well under
 """
 
 import os
+import re
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -44,6 +45,8 @@ COMMANDS: dict[str, str] = {
 _WITHOUT_NETWORKS = {"list"}  # answers at once, without torch
 
 _PIPE_CLOSED = 141  # as of a program that SIGPIPE ends
+
+_MEMORY = re.compile(r"allocate memory|out of memory|Storage size calculation overflowed")  # of torch's RuntimeErrors
 
 _USAGE = "usage: recnext COMMAND [OPTIONS]     (recnext COMMAND --help tells a command's options)"
 
@@ -100,6 +103,11 @@ def dispatch(arguments: list[str]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", 1)
+    except (MemoryError, RuntimeError) as error:
+        text = next((line for line in str(error).splitlines() if _MEMORY.search(line)), "")
+        if not text and not isinstance(error, MemoryError):
+            raise
+        return _fail(f"not enough memory, smaller images, batches or sizes need less: {text[:200]}", 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     return int(status or 0)
