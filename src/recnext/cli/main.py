@@ -63,6 +63,16 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def _explain(error: Exception) -> str | None:
+    """One line for a failure of the machine; None for one of the program."""
+    if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
+        text = next((line for line in str(error).splitlines() if _MEMORY.search(line)), "")[:200]
+        return f"not enough memory, smaller images, batches or sizes need less: {text}"
+    from recnext.data.workers import explain_worker
+
+    return explain_worker(error) if isinstance(error, RuntimeError) else None
+
+
 def dispatch(arguments: list[str]) -> int:
     """Runs the command in `arguments` and returns the exit status."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -94,20 +104,13 @@ def dispatch(arguments: list[str]) -> int:
         return _fail(str(missing), 2)
     except BrokenPipeError:  # `recnext list | head`
         raise
-    except RuntimeError as error:
-        from recnext.data.workers import explain_worker
-
-        if (text := explain_worker(error)) is None:
+    except (MemoryError, RuntimeError) as error:
+        if (text := _explain(error)) is None:
             raise
         return _fail(text, 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}", 1)
-    except (MemoryError, RuntimeError) as error:
-        text = next((line for line in str(error).splitlines() if _MEMORY.search(line)), "")
-        if not text and not isinstance(error, MemoryError):
-            raise
-        return _fail(f"not enough memory, smaller images, batches or sizes need less: {text[:200]}", 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     return int(status or 0)
