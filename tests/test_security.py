@@ -177,6 +177,21 @@ def test_shards_lie_in_their_folder(file):
         open_dataset("wds:.")
 
 
+def test_data_sets_of_the_hub_have_no_loading_scripts():
+    pytest.importorskip("datasets")
+    Path("evil").mkdir()
+    Path("evil/evil.py").write_text("import os\nos.mkdir('attacked')\n")
+    with pytest.raises(RecNextError):
+        open_dataset("hfds:evil")
+
+
+@pytest.mark.parametrize("place", ["wds:https://a/b", "hfds:a/b", "hfids:a/b"])
+def test_a_report_fetches_nothing_that_a_run_names(place):
+    from recnext.data.sources import is_local
+
+    assert not is_local(place)
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "tga"])
 @pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n", b"%PDF-1.4\n"])
 def test_no_image_is_a_program(content, suffix):

@@ -148,3 +148,12 @@ def test_mistakes_are_one_line(weights, tmp_path, capsys):
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"nonsense")
     assert "damaged.safetensors" in fails(capsys, "export", damaged)
+
+
+def test_the_checkpoint_is_never_replaced(tmp_path, capsys):
+    path = tmp_path / "test_recnext_m.pt"
+    torch.save(network().state_dict(), path)
+    before = path.read_bytes()
+    options = ["--to=torchscript", f"--output={tmp_path}", "--overwrite", *SMALL]
+    assert "is read by this command" in fails(capsys, "export", path, *options)
+    assert path.read_bytes() == before

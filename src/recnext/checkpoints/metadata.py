@@ -143,12 +143,15 @@ class CheckpointMetadata:
         """
         if missing := [place + key for key in ("model", "num_classes") if key not in values]:
             raise RecNextError(f"there is no {' and no '.join(missing)}")
-        known = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        known: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         for key, value in known.items():
             fits, expected = _EXPECTED[key]
             if not fits(value):
                 raise RecNextError(f"{place}{key} is {reprlib.repr(values[key])}: expected {expected}")
-        return cls(**{**known, "fused": bool(known.get("fused", 0))})
+        known["fused"] = bool(known.get("fused", 0))
+        return cls(**known)
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: CheckpointMetadata) -> None:

@@ -113,6 +113,7 @@ def run(
             dynamic_size=dynamic,
             preprocess=with_preprocess,
             overwrite=overwrite,
+            inputs=[checkpoint or model],
             **choices,
         )
     _show(made, output, json=json)

@@ -139,6 +139,8 @@ def test_files_without_a_proof_are_not_replaced(tmp_path):
     require_place(place, overwrite=True)
     (tmp_path / "x.onnx.json").write_text("{}")
     require_place(place, overwrite=False)
+    with pytest.raises(RecNextError, match=r"x\.onnx is read by this command, which will not replace it"):
+        require_place(place, overwrite=True, inputs=[place])
     (tmp_path / "x.mlpackage").mkdir()
     with pytest.raises(RecNextError, match="exists and was not exported"):
         require_place(tmp_path / "x.mlpackage", overwrite=False)

@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 from torch import nn
 
 from recnext.errors import RecNextError
+from recnext.files import PathName
 
 from .accuracy import CALIBRATION, calibration_batches, judge_on
 from .job import export_to, require_place, temporary_in
@@ -33,6 +34,7 @@ def export(
     threads: Optional[int] = None,
     progress: Callable[[str], None] = lambda what: None,
     overwrite: bool = True,
+    inputs: Sequence[PathName] = (),
     **choices: Any,
 ) -> list[Exported]:
     """Exports a network to every target in every precision, and proves each file.
@@ -52,6 +54,7 @@ def export(
         threads: CPU threads while a file is timed; by default its runtime's choice.
         progress: called with what is being made.
         overwrite: replace files of the same names that have no proof, so that they were not exported before.
+        inputs: files that are never replaced, such as the network's weights.
         **choices: fields of `ExportSpec`, such as `size`, `preprocess` or `opset`, over what the network says.
 
     Returns:
@@ -73,7 +76,7 @@ def export(
     asked = [replace(spec, precision=one, calibration=batches if one == "int8" else ()) for one in precisions]
     jobs = _jobs(chosen, asked)
     for one, possible in jobs.values():
-        require_place(one.path(possible, output), overwrite=overwrite)
+        require_place(one.path(possible, output), overwrite=overwrite, inputs=inputs)
     made: list[Exported] = []
     exportable = Exportable(network)
     for one, possible in jobs.values():

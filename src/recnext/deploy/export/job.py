@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional, Union
@@ -13,7 +13,7 @@ from torch import nn
 from recnext.deploy.optimize.network import first_line
 from recnext.deploy.optimize.trial import interleaved
 from recnext.errors import RecNextError
-from recnext.files import require_output, require_regular
+from recnext.files import PathName, require_output, require_regular
 from recnext.text import to_json
 
 from .network import Exportable
@@ -122,14 +122,14 @@ def temporary_in(folder: Path) -> Iterator[Path]:
             folder.rmdir()
 
 
-def require_place(place: Path, *, overwrite: bool) -> None:
-    """Raises RecNextError where an export would replace a file or folder that has no proof, or a device or pipe."""
+def require_place(place: Path, *, overwrite: bool, inputs: Iterable[PathName] = ()) -> None:
+    """Raises RecNextError where an export would replace an input, a device or pipe, or what has no proof."""
     proved = place.with_name(f"{place.name}.json").is_file() and not place.is_symlink()
     if place.is_dir() and not place.is_symlink():
         if not (overwrite or proved):
             raise RecNextError(f"{place} exists and was not exported: give another --output, or --overwrite it")
     elif os.path.lexists(place):
-        require_output(place, overwrite=overwrite or proved, mark=None)
+        require_output(place, overwrite=overwrite or proved, mark=None, inputs=inputs)
 
 
 def _move(made: Path, place: Path) -> None:
