@@ -22,7 +22,7 @@ def test_few_images_have_ten_steps_an_epoch_where_they_can(images, processes, ex
         TrainSettings(), images=images, accelerator=SimpleNamespace(num_processes=processes), given=set()
     )
     assert chosen.batch_size == expected
-    assert (f"batch of {expected} in place of 64, as there are {images} images" in note) == (expected < 64)
+    assert (f"batch size {expected} instead of 64, as there are {images} images" in note) == (expected < 64)
 
 
 def test_a_batch_that_was_asked_for_stays():
@@ -34,7 +34,7 @@ def test_a_batch_that_was_asked_for_stays():
 
 
 def test_few_steps_are_told():
-    assert "30 optimizer steps in all are few" in warn_of_few(30)
+    assert "only 30 optimizer steps" in warn_of_few(30)
     assert warn_of_few(3000) == ""
 
 
@@ -67,5 +67,5 @@ def test_a_run_of_few_images_says_what_it_chose(train, tmp_path):
     result = run(ClassificationJob(), chosen, data=tmp_path / "data", given={"epochs"}, console=console)
     assert result.records[0]["step"] == 2
     printed = console.file.getvalue()
-    assert "batch of 8 in place of 64, as there are 20 images" in printed
-    assert "2 optimizer steps in all are few" in printed
+    assert "batch size 8 instead of 64, as there are 20 images" in printed
+    assert "only 2 optimizer steps" in printed

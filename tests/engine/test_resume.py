@@ -96,7 +96,7 @@ def test_a_flipped_bit_is_noticed_and_the_older_state_serves(train, tmp_path, wh
         content = bytearray(state.read_bytes())
         content[int(share * len(content))] ^= 0x40
         state.write_bytes(content)
-        with pytest.raises(RecNextError, match=r"state\.pt is damaged \(its checksum is another\): start anew from"):
+        with pytest.raises(RecNextError, match=r"state\.pt is damaged \(its checksum is another\): start again from"):
             RunFolder(folder).load_state()
         content[int(share * len(content))] ^= 0x40
         state.write_bytes(content)

@@ -43,7 +43,7 @@ def write_table(settings: TableSettings, images: Sequence[str], output: Path, *,
         def on_start(done: int, left: Optional[int]) -> None:
             progress.update(bar, total=left)
             if done and processes.first:
-                print(printable(f"recnext: going on with {output}: {done} images are done"), file=sys.stderr)
+                print(printable(f"recnext: resuming {output}: {done} images are done"), file=sys.stderr)
 
         rows, failed = settings.write(
             images,

@@ -57,13 +57,13 @@ def fit_batch(
     if chosen >= size:
         return settings, ""
     return replace(settings, batch_size=chosen), (
-        f"batch of {chosen} in place of {size}, as there are {images} images: --batch-size chooses another"
+        f"batch size {chosen} instead of {size}, as there are {images} images: --batch-size sets another"
     )
 
 
 def warn_of_few(steps: int) -> str:
     """A line about a run of few optimizer steps; empty for others."""
-    return f"{steps} optimizer steps in all are few to learn from: more --epochs give more" if steps < _FEW else ""
+    return f"only {steps} optimizer steps in this run: raise --epochs to train longer" if steps < _FEW else ""
 
 
 def _asked(settings: LoopSettings, name: str, given: Optional[Collection[str]]) -> bool:

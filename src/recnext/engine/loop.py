@@ -386,4 +386,4 @@ class _Loop:
         position = restore(state, self.raw, self.ema, self.optimizer, self.accelerator, source=source)
         self.period, self.step, self.records = position.epoch, position.step, position.records
         self.sums = PeriodSums(**position.sums)
-        return (*notes, f"goes on after step {self.done} of {self.total}")
+        return (*notes, f"resuming after step {self.done} of {self.total}")

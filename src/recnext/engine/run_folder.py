@@ -214,8 +214,8 @@ class RunFolder:
             except Exception as error:  # a damaged archive raises nearly anything
                 notes.append(f"{path} is damaged ({str(error) or type(error).__name__})")
             else:
-                return state, tuple(f"{note}: going on from {path}" for note in notes)
-        raise RecNextError(f"{notes[0]}: start anew from {self.path / 'last.safetensors'} with --checkpoint")
+                return state, tuple(f"{note}: resuming from {path}" for note in notes)
+        raise RecNextError(f"{notes[0]}: start again from {self.path / 'last.safetensors'} with --checkpoint")
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a file of the folder, all of it or nothing."""

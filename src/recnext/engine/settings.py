@@ -39,7 +39,7 @@ class LoopSettings:
         epochs: passes over the training images.
         steps: length of the run in optimizer steps instead of epochs.
         evaluate_every: optimizer steps between evaluations of a run counted in steps; 0 evaluates after each epoch.
-        batch_size: images a step in each process, at least 2; left out, at most the default, and fewer where there are
+        batch_size: images per batch in each process, at least 2; unless given, fewer than the default where there are
             few images.
         accumulate: batches whose gradients are added up before an optimizer step.
         lr: learning rate at its peak; left out, base_lr * batch / base_batch, the batch counted over all

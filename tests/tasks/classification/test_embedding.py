@@ -173,7 +173,7 @@ def test_killed_at_any_moment_it_goes_on_without_a_row_lost_or_doubled(tmp_path)
 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert f"going on with {output}: {512 * len(kept)} images are done" in done.stderr
+    assert f"resuming {output}: {512 * len(kept)} images are done" in done.stderr
     table = parquet.read_table(output)
     assert table["image"].to_pylist() == [str(images / f"{number:05d}.png") for number in range(1100)]
     assert parquet.ParquetFile(output).num_row_groups == 3

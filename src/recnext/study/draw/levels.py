@@ -31,7 +31,7 @@ def draw_classes(path: Path, found: Explanation, text: str) -> None:
             axes.imshow(image.mean(2), cmap="gray", vmin=0, vmax=255)
             shown = axes.imshow(one.numpy(), cmap="inferno", vmin=0, vmax=1, alpha=_HEAT)
             axes.set_title(drawn(f"{_short(score.name)}  {score.probability:.1%}"), fontsize=8.5)
-        bar = drawing.colorbar(shown, ax=flat, shrink=0.75, pad=0.01, label="speaks for the class")
+        bar = drawing.colorbar(shown, ax=flat, shrink=0.75, pad=0.01, label="counts for the class")
         bar.set_ticks([0, 1], labels=["not", "most"])
         caption(drawing, text)
 

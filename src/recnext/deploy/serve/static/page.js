@@ -110,7 +110,7 @@ async function showHeat() {
   if (!image) return;
   const [first] = image.answer.classes;
   if (!image.heat) {
-    say("Looking for what speaks for it…");
+    say("Computing Grad-CAM…");
     try {
       const response = await ask(`v1/explain?label=${first.index}`, image.file);
       image.heat = URL.createObjectURL(await response.blob());
@@ -122,8 +122,8 @@ async function showHeat() {
   }
   if (image !== current || !explain.checked) return;
   picture.src = image.heat;
-  picture.alt = `Grad-CAM over the image: bright places speak for ${first.name}`;
-  say(`Bright places speak for ${first.name}.`);
+  picture.alt = `Grad-CAM over the image: bright places count for ${first.name}`;
+  say(`Bright places count for ${first.name}.`);
 }
 
 explain.addEventListener("change", () => {
