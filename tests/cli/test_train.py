@@ -121,7 +121,7 @@ def test_resume_takes_words_in_any_place_and_refuses_what_contradicts(data, tmp_
         assert message in capsys.readouterr().err
     assert dispatch(["train", data, f"--output={run}", "--resume=auto", "--epochs=2"]) == 0
     printed = capsys.readouterr().out
-    assert "extended from 1 to 2 epochs: the learning rate follows the longer schedule from here" in printed
+    assert "extended from 1 to 2 epochs: the schedule is now the longer one" in printed
     assert "epoch 2/2" in printed
 
 

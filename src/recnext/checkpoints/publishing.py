@@ -47,7 +47,7 @@ def publish(
     Args:
         source: run folder, or any checkpoint of `recnext.load`.
         output: folder to write; made where missing.
-        name: of the network, where the checkpoint does not tell.
+        name: of the network, where the checkpoint does not name it.
         repository: hub id for the card's examples; by default the folder's name.
         license: of the weights, an identifier such as "apache-2.0".
         overwrite: replace files that were not published from here.

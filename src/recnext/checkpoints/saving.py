@@ -108,7 +108,7 @@ def convert(
     Args:
         checkpoint: as in `recnext.load`.
         path: ends in ``.safetensors``.
-        name: of the network, where the checkpoint does not tell.
+        name: of the network, where the checkpoint does not name it.
         ema: the moving average of the weights instead of the weights.
         fused: True folds every BatchNorm.
         **model_args: constructor arguments of the network.

@@ -24,7 +24,7 @@ def run(
     Args:
         checkpoint: safetensors, .pth, fused TorchScript .pt, run folder or hub id; nothing in it is run.
         output: the .safetensors file to write.
-        model: name of the network, where the checkpoint does not tell it.
+        model: name of the network, where the checkpoint does not name it.
         ema: take the moving average of the weights.
         fused: fold every BatchNorm.
         overwrite: replace files that this command did not write.

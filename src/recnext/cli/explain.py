@@ -48,7 +48,7 @@ def run(
     Args:
         image: file or http(s) address.
         checkpoint: weight file, run folder or hub id.
-        model: a timm name, where the checkpoint does not tell it.
+        model: a timm name, where the checkpoint does not name it.
         pretrained: the published weights of --model.
         ema: take the moving average of the weights.
         topk: classes to explain, the likeliest first.

@@ -25,7 +25,7 @@ def run(
     Args:
         checkpoint: weight file, run folder or hub id.
         output: the .safetensors file to write.
-        model: name of the network, where the checkpoint does not tell it.
+        model: name of the network, where the checkpoint does not name it.
         ema: take the moving average of the weights.
         overwrite: replace files that this command did not write.
     """

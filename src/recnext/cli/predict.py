@@ -37,8 +37,8 @@ def run(
     Args:
         images: files, folders (searched to any depth), patterns such as "photos/*.jpg", http(s) addresses.
         json: print a JSON list with an object for each image.
-        output: CSV file to write, a line for each image and class; or .parquet, a row an image: then nothing is
-            printed, images may be tar shards, several processes (torchrun) share them, and a killed run goes on.
+        output: CSV file to write, a line for each image and class; or .parquet, a row per image: then nothing is
+            printed, images may be tar shards, several processes (torchrun) share them, and a killed run resumes.
         trust: open a .pt2 file, which can run any program on this machine.
         overwrite: replace files that this command did not write.
     """

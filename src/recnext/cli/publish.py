@@ -24,7 +24,7 @@ def run(
         source: run folder, or any checkpoint.
         output: folder to write.
         push: hub repository, owner/name, to upload the folder to.
-        model: timm name of the network, where the checkpoint does not tell.
+        model: timm name of the network, where the checkpoint does not name it.
         license: of the weights, such as apache-2.0, for the card.
         private: a new repository is private.
         overwrite: replace files that this command did not write.

@@ -117,7 +117,7 @@ def resumed(now: Settings, stored: Settings, *, given: Optional[Collection[str]]
             merged[name] = wanted[name]
         elif name in _LENGTHS and name in asked and own[name] is not None and (wanted[name] or 0) > own[name]:
             merged[name] = wanted[name]
-            note = f"extended from {own[name]} to {wanted[name]} {name}: the learning rate follows the longer schedule from here"
+            note = f"extended from {own[name]} to {wanted[name]} {name}: the schedule is now the longer one"
         elif name in asked and not _same(wanted[name], own[name]):
             raise RecNextError(
                 f"--{name.replace('_', '-')} {wanted[name]} differs from the {own[name]} this run was started with: "

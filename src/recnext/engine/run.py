@@ -90,6 +90,6 @@ def _open(job: Job, settings: LoopSettings, data: Any, *, processes: int) -> Spl
         require_readable(images)
     if len(splits.train) < 2 * processes:
         raise RecNextError(
-            f"{splits.source} has {counted(len(splits.train), 'training image')}: give two or more a process"
+            f"{splits.source} has {counted(len(splits.train), 'training image')}: give two or more per process"
         )
     return splits

@@ -30,7 +30,7 @@ class NetworkSettings:
 
     Args:
         checkpoint: weight file, run folder or hub id.
-        model: timm name, such as recnext_m3, where the checkpoint does not tell.
+        model: timm name, such as recnext_m3, where the checkpoint does not name it.
         ema: take the moving average of the weights.
         fused: fold every BatchNorm: the same answers, faster.
         device: auto, cpu, cuda, cuda:1, mps.

@@ -151,7 +151,7 @@ def _report(facts: dict[str, Any], labelled: LabelledSet, result: Accuracy) -> E
         lines.append(("top-1, ReaL labels", f"{real[0]:.2f} % of {real[1]} images"))
     lines += [
         ("calibration error", f"{result.ece:.2f} %"),
-        ("speed", f"{result.images_per_second:.0f} images/s a process, loading included"),
+        ("speed", f"{result.images_per_second:.0f} images/s per process, loading included"),
         ("lowest classes", _lowest(result, names)),
     ]
     files: dict[str, Callable[[Path], None]] = {}

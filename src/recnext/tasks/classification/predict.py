@@ -61,7 +61,7 @@ def classify(
     Args:
         model: a classifier of `recnext.load` or timm, on the device to compute on.
         images: paths and addresses, as of `find_images`.
-        topk: classes an image.
+        topk: classes per image.
         batch_size: images at once.
         image_size: height and width in pixels; by default those the network was trained at.
         class_names: in the order of the outputs; by default those of the checkpoint, or ImageNet's for 1000 classes.

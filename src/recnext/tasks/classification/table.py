@@ -29,7 +29,7 @@ class TableSettings(ClassifierSettings):
     """Which network to use on images in great number.
 
     Args:
-        workers: threads that decode images; by default one a CPU.
+        workers: threads that decode images; by default one per CPU.
     """
 
     workers: Optional[int] = None
@@ -149,7 +149,7 @@ class PredictionSettings(TableSettings):
     """How to classify images.
 
     Args:
-        topk: classes an image.
+        topk: classes per image.
         backend: torch, compile, onnxruntime, openvino, or auto for the fastest by a short trial.
         precision: fp32, bf16, fp16, or auto: with torch fp32, otherwise also bf16 where the hardware has it.
     """
