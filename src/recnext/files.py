@@ -53,7 +53,12 @@ def require_output(
 
 
 def require_outputs(
-    folder: PathName, names: Iterable[str], *, overwrite: bool = False, mark: Optional[str] = MARK
+    folder: PathName,
+    names: Iterable[str],
+    *,
+    overwrite: bool = False,
+    mark: Optional[str] = MARK,
+    inputs: Iterable[PathName] = (),
 ) -> None:
     """`require_output` of several files in a folder, which need not exist yet.
 
@@ -64,7 +69,7 @@ def require_outputs(
     if os.path.lexists(folder) and not folder.is_dir():
         raise RecNextError(f"{folder} is a file: --output expects a folder")
     for name in names if folder.is_dir() else ():
-        require_output(folder / name, overwrite=overwrite, mark=mark)
+        require_output(folder / name, overwrite=overwrite, mark=mark, inputs=inputs)
 
 
 def require_regular(path: Path) -> None:

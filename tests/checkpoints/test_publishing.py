@@ -155,6 +155,21 @@ def test_what_an_older_run_left_is_not_published_with_the_new(run_folder, tmp_pa
     (out / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(RecNextError, match=r"holds pytorch_model\.bin, which would be published too"):
         publish(str(run_folder), out, overwrite=True)
+    (out / "pytorch_model.bin").unlink()
+    (out / "older").mkdir()
+    (out / "older" / "a.PTH").write_bytes(b"")
+    with pytest.raises(RecNextError, match=r"holds older/a\.PTH, which would be published too"):
+        publish(str(run_folder), out, overwrite=True)
+
+
+def test_what_is_published_is_not_replaced_by_itself(run_folder, tmp_path):
+    out = tmp_path / "out"
+    publish(str(run_folder), out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for source in (out, out / "model_ema.safetensors"):
+        with pytest.raises(RecNextError, match="whose weights would be replaced: give another folder"):
+            publish(str(source), out, overwrite=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 class Hub:

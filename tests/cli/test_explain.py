@@ -80,6 +80,8 @@ def test_mistakes_take_one_line(photo, tmp_path, capsys):
     assert "stage 9: this network has 4" in fails(capsys, "explain", photo, *known, "--stage", 9)
     assert "--topk is 0" in fails(capsys, "explain", photo, *known, "--topk", 0)
     assert "expects a folder" in fails(capsys, "explain", photo, *known[:2], "--output", photo)
+    photo.rename(tmp_path / "levels.png")
+    assert "is read by this command" in fails(capsys, "explain", tmp_path / "levels.png", *known, "--overwrite")
 
 
 @pytest.mark.parametrize("command", [("erf",), ("attention-profile",), ("explain", "x.png", "--checkpoint", "x.pt")])

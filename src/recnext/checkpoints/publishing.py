@@ -59,6 +59,9 @@ def publish(
         RecNextError: no such run or checkpoint, or its weights are folded, so that timm could not load them.
         OSError: a file cannot be written.
     """
+    place = Path(source).resolve()
+    if place.exists() and output.resolve() in (place, place.parent):
+        raise RecNextError(f"{source} is in {output}, whose weights would be replaced: give another folder")
     for file, mark in _FILES.items():
         published = file == "curves.png" and (output / "README.md").is_file()  # a copy, whoever drew it
         require_outputs(output, [file], overwrite=overwrite or published, mark=mark)
@@ -130,9 +133,11 @@ def push(folder: Path, *, repository: str, private: bool = False) -> str:
 
 def _require_no_other_weights(folder: Path) -> None:
     """A push uploads the folder: weights of something else must not go along."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix in WEIGHT_SUFFIXES and path.name not in _FILES:
-            raise RecNextError(f"{folder} holds {path.name}, which would be published too: give a folder of its own")
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in WEIGHT_SUFFIXES and (path.name not in _FILES or path.parent != folder):
+            raise RecNextError(
+                f"{folder} holds {path.relative_to(folder)}, which would be published too: give a folder of its own"
+            )
 
 
 def _write_config(model: nn.Module, output: Path) -> Path:

@@ -66,7 +66,7 @@ def run(
     require_at_least(1, topk=topk)
     require_at_least(0, channel=channel)
     require_at_least(SMALLEST_IMAGE, image_size=image_size)
-    require_outputs(output, ("grad_cam.png", "levels.png"), overwrite=overwrite)
+    require_outputs(output, ("grad_cam.png", "levels.png"), overwrite=overwrite, inputs=[image])
     network = _load(model, checkpoint=checkpoint, pretrained=pretrained, ema=ema, device=device)
     found = explain(
         network, image, choose=lambda scores: scores[:topk] if classes is None else _named(scores, classes),

@@ -197,6 +197,19 @@ def test_leftovers_without_a_manifest_are_not_taken_for_done(model, folder, tmp_
     assert parquet.read_metadata(output).num_rows == 24
 
 
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path):
+    parts = Parts(tmp_path / "a.parquet")
+    parts.folder.mkdir()
+    for name in ("00000000.parquet", "mine.parquet"):
+        (parts.folder / name).write_bytes(b"mine")
+    with pytest.raises(RecNextError, match=r"mine\.parquet is of another program"):
+        parts.open({})
+    assert len([*parts.folder.iterdir()]) == 2
+    (parts.folder / "manifest.json").write_text("[1]")
+    with pytest.raises(RecNextError, match=r"manifest\.json is damaged"):
+        parts.open({})
+
+
 def test_a_second_run_does_not_write_the_same_table(tmp_path):
     """What a first run has written stays its own."""
     pytest.importorskip("pyarrow")

@@ -7,6 +7,7 @@ killed run has not finished is computed again, what it has is not, so no row is 
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from recnext.files import require_output, write_atomically
 
 _MANIFEST = "manifest.json"
 _LOCK = "lock"
+_OWN = re.compile(r"\.?(\d{6}-)?\d{8}\.parquet(\..*\.tmp)?|joined|\.manifest\.json\..*\.tmp")
+"""What a killed run leaves."""
 
 
 class Parts:
@@ -75,12 +78,18 @@ class Parts:
         if not manifest.is_file():
             self._require_new()
             self.folder.mkdir(exist_ok=True)
-            for path in self.folder.iterdir():  # of a run that was killed while it cleared up
-                if path.name != _LOCK:
-                    path.unlink()
+            left = [path for path in self.folder.iterdir() if path.name != _LOCK]
+            for path in left:
+                if not _OWN.fullmatch(path.name):
+                    raise RecNextError(f"{path} is of another program: remove {self.folder}, or give another --output")
+            for path in left:  # of a run that was killed while it cleared up
+                path.unlink()
             write_atomically(manifest, json.dumps(facts, indent=1).encode("utf-8"))
             return False
-        before: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        try:
+            before: dict[str, Any] = dict(json.loads(manifest.read_bytes()))
+        except (ValueError, TypeError):
+            raise RecNextError(f"{manifest} is damaged: remove {self.folder}, or give another --output") from None
         now = json.loads(json.dumps(facts))
         changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
         if changed:
