@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import huggingface_hub
@@ -64,6 +65,18 @@ def test_timm_builds_the_network_with_its_weights_and_preparation(run_folder, pu
     assert config["num_classes"] == 3
     assert config["model_args"]["drop_path_rate"] == 0.1
     assert "num_classes" not in config["model_args"]  # transformers passes it on top of these
+
+
+def test_new_heads_and_channels_where_a_config_names_no_layers(published, tmp_path):
+    """As in the configs of the published repositories."""
+    shutil.copytree(published, tmp_path / "out")
+    config = json.loads((published / "config.json").read_text())
+    config["pretrained_cfg"] |= {"first_conv": "", "classifier": ""}
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config))
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True, num_classes=10, in_chans=1).eval()
+    assert model(torch.randn(1, 1, 64, 64)).shape == (1, 10)
+    weight = recnext.load(checkpoint=published).stem.stem[0].conv.weight
+    torch.testing.assert_close(model.stem.stem[0].conv.weight, weight.sum(1, keepdim=True))
 
 
 def test_two_publications_of_one_run_are_equal_to_the_byte(run_folder, published, tmp_path):

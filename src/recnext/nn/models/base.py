@@ -279,6 +279,9 @@ def create(
         tag = TAGS[0] if distillation else TAGS[1]
         if f"{variant}.{tag}" in get_arch_pretrained_cfgs(variant):
             pretrained_cfg = tag
+    if isinstance(pretrained_cfg, dict):  # of the hub, where the published ones leave these two empty
+        ours = {key: value for key, value in cfg().items() if key in ("first_conv", "classifier")}
+        pretrained_cfg = {**pretrained_cfg, **{k: pretrained_cfg.get(k) or value for k, value in ours.items()}}
     out_indices = kwargs.pop("out_indices", (0, 1, 2, 3))
     return build_model_with_cfg(
         model_cls,
