@@ -29,7 +29,7 @@ from recnext.cli.main import dispatch
 from recnext.data import normalise
 from recnext.study.demo.shapes import CLASS_NAMES, draw_scene
 from recnext.tasks.classification.activation_maps import class_activation_maps
-from recnext.tasks.classification.evaluate import preparation_of
+from recnext.tasks.classification.data import preparation_of
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "analysis.json"

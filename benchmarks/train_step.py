@@ -26,7 +26,7 @@ from recnext.deploy.optimize.steady import Steady
 from recnext.deploy.optimize.trial import timed_turns, timing
 from recnext.engine.optimization import make_optimizer
 from recnext.study.speed.machine import describe_machine
-from recnext.tasks.classification.evaluate import preparation_of
+from recnext.tasks.classification.data import preparation_of
 from recnext.tasks.classification.mixing import Mixing
 from recnext.tasks.classification.settings import TrainSettings
 from recnext.tasks.classification.task import ClassificationTask

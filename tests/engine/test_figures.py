@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from recnext.engine.figures import caption, draw_confusion, drawn, figure
+from recnext.engine.figures import caption, drawn, figure
+from recnext.tasks.classification.draw import draw_confusion
 
 pytest.importorskip("matplotlib")
 

@@ -12,7 +12,8 @@ from recnext.checkpoints import load, read_metadata
 from recnext.engine.optimization import make_optimizer
 from recnext.engine.run import train
 from recnext.study.demo.digits import CLASS_NAMES
-from recnext.tasks.classification.evaluate import evaluate_classifier, open_for, preparation_of
+from recnext.tasks.classification.data import open_for, preparation_of
+from recnext.tasks.classification.evaluate import evaluate_classifier
 from recnext.tasks.classification.job import ClassificationJob
 
 

@@ -7,10 +7,11 @@ from PIL import Image
 from torchmetrics.classification import MulticlassCalibrationError
 
 from recnext.data import Batch, ImagePreparation
-from recnext.engine.figures import draw_confusion
 from recnext.errors import RecNextError
 from recnext.tasks.classification.accuracy import AccuracyMeter, evaluate
-from recnext.tasks.classification.evaluate import evaluate_classifier, open_for, preparation_of
+from recnext.tasks.classification.data import open_for, preparation_of
+from recnext.tasks.classification.draw import draw_confusion
+from recnext.tasks.classification.evaluate import evaluate_classifier
 from recnext.tasks.classification.evaluation import by_class
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import recnext
 from recnext.errors import RecNextError
-from recnext.tasks.classification.evaluate import open_for
+from recnext.tasks.classification.data import open_for
 from recnext.tasks.classification.teacher import load_teacher
 
 NUMBERS = ("1", "10", "2")  # as strings sort

@@ -88,7 +88,7 @@ def test_perfect_detections_reach_everything(file):
     assert np.isnan(result.numbers["ap_large"])
 
 
-@pytest.mark.parametrize("identifier", [lambda n: n, lambda n: -1 - n, lambda n: f"a{n}", lambda n: 2**63 + n])
+@pytest.mark.parametrize("identifier", [lambda n: n, lambda n: -1 - n, lambda n: f"a{n}", lambda n: 2**62 + n])
 def test_ids_of_annotations_may_be_any(tmp_path, identifier):
     """Evaluation marks what is unmatched with 0 and takes whole numbers alone; files in use start at 0."""
     root = write_data(tmp_path)

@@ -11,7 +11,8 @@ from recnext.data import ImagePreparation, normalise
 from recnext.data.images import open_image
 from recnext.data.listing import find_images
 from recnext.errors import RecNextError
-from recnext.tasks.classification.evaluate import evaluate_classifier, open_for
+from recnext.tasks.classification.data import open_for
+from recnext.tasks.classification.evaluate import evaluate_classifier
 
 from .files import AsNetwork
 from .job import Judge

@@ -11,7 +11,7 @@ from recnext.data import normalise
 from recnext.data.images import Unreadable
 from recnext.errors import RecNextError
 from recnext.tasks.classification.activation_maps import class_activation_maps, default_stage
-from recnext.tasks.classification.evaluate import preparation_of
+from recnext.tasks.classification.data import preparation_of
 from recnext.tasks.classification.predict import ClassScore, classify
 
 from .images import open_named, resize_network

@@ -14,7 +14,7 @@ from recnext.data import normalise
 from recnext.data.images import UnreadableImageError, open_image
 from recnext.data.listing import find_images
 from recnext.errors import RecNextError
-from recnext.tasks.classification.evaluate import preparation_of
+from recnext.tasks.classification.data import preparation_of
 
 _BATCH = 4
 

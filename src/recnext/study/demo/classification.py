@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from recnext.checkpoints import load, save
 from recnext.data import DataSplits, ImagePreparation, normalise
 from recnext.deploy.optimize.trial import interleaved
-from recnext.engine.figures import can_draw, draw_confusion
+from recnext.engine.figures import can_draw
 from recnext.nn.fusion import fuse
 from recnext.tasks.classification.accuracy import Accuracy
-from recnext.tasks.classification.evaluate import evaluate_classifier, open_for, preparation_of
+from recnext.tasks.classification.data import open_for, preparation_of
+from recnext.tasks.classification.draw import draw_confusion
+from recnext.tasks.classification.evaluate import evaluate_classifier
 from recnext.tasks.classification.evaluation import by_class
 from recnext.tasks.classification.job import ClassificationJob
 from recnext.tasks.classification.settings import TrainSettings

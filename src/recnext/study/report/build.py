@@ -18,7 +18,7 @@ from recnext.engine.devices import choose_device
 from recnext.engine.settings import require
 from recnext.errors import RecNextError
 from recnext.sizes import MOST_WORKERS
-from recnext.tasks.classification.evaluate import open_for, preparation_of
+from recnext.tasks.classification.data import open_for, preparation_of
 
 from .charts import legend, line_chart, reliability_diagram
 from .measuring import (

@@ -9,7 +9,7 @@ from typing import Any, Optional
 from torch import Tensor, nn
 
 from recnext.data.imagenet import wnids
-from recnext.engine.figures import can_draw, draw_confusion
+from recnext.engine.figures import can_draw
 from recnext.engine.processes import Processes
 from recnext.engine.settings import require
 from recnext.errors import RecNextError
@@ -17,7 +17,9 @@ from recnext.tasks.evaluation import Evaluation, EvaluationSettings, OnImages, c
 from recnext.tasks.grid import Grid
 
 from .accuracy import Accuracy
-from .evaluate import evaluate_classifier, open_for, preparation_of, with_mirror
+from .data import open_for, preparation_of
+from .draw import draw_confusion
+from .evaluate import evaluate_classifier, with_mirror
 from .imagenet import (
     CORRUPTED,
     TEST_SETS,

@@ -17,7 +17,7 @@ from recnext.engine.accelerator import autocast_dtype
 from recnext.engine.job import Metric
 from recnext.errors import RecNextError
 
-from .evaluate import preparation_of
+from .data import preparation_of
 from .mixing import Mixing
 from .model import build
 from .settings import TrainSettings
