@@ -96,6 +96,14 @@ def test_text_files_of_windows_are_read_and_others_named(tree, tmp_path, capsys)
             archive.addfile(entry, io.BytesIO(content))
     names.write_bytes(b"\xef\xbb\xbfblue\r\nred\r\n")
     run(capsys, "data", "index", tmp_path, f"--class-names={names}")
-    assert json.loads((tmp_path / "_info.json").read_text())["class_names"] == ["blue", "red"]
+    index = tmp_path / "_info.json"
+    assert json.loads(index.read_text())["class_names"] == ["blue", "red"]
+    (tmp_path / "mine").write_text("mine")
+    index.unlink()
+    index.symlink_to(tmp_path / "mine")
+    assert "is a link to" in fails(capsys, "data", "index", tmp_path)
+    run(capsys, "data", "index", tmp_path, "--overwrite")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not index.is_symlink()
     names.write_bytes("bl\xe4u\nred\n".encode("latin-1"))
     assert "is no UTF-8 text" in fails(capsys, "data", "index", tmp_path, f"--class-names={names}")

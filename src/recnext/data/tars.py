@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from recnext.errors import RecNextError
+from recnext.files import write_atomically
 from recnext.text import read_json, to_json
 
 from .download import DownloadError, download, is_url, open_stream, reason_of
@@ -280,7 +281,7 @@ def write_index(root: Path, *, class_names: tuple[str, ...] = ()) -> dict[str, t
     if class_names and largest >= len(class_names):
         raise RecNextError(f"{root} has labels up to {largest}, but {len(class_names)} class names are given")
     names = list(class_names) or [str(label) for label in range(largest + 1)]
-    (root / INDEX).write_text(to_json({"splits": splits, "class_names": names}, indent=1), encoding="utf-8")
+    write_atomically(root / INDEX, to_json({"splits": splits, "class_names": names}, indent=1).encode())
     return {name: (len(split["filenames"]), split["num_samples"]) for name, split in splits.items()}
 
 
