@@ -69,3 +69,5 @@ def test_several_in_a_folder_that_may_not_be_there_yet(tmp_path):
         require_outputs(tmp_path, ["a", "b"])
     with pytest.raises(RecNextError, match="is a file: --output expects a folder"):
         require_outputs(tmp_path / "b", ["a"])
+    with pytest.raises(RecNextError, match=r"new\.png is the name of a file: --output expects a folder"):
+        require_outputs(tmp_path / "new.png", ["a"])

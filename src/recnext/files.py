@@ -15,6 +15,7 @@ MARK = "written by recnext"
 """Stands in the pictures, pages and videos that commands write: such a file may be written anew."""
 _ENDS = 2**16  # bytes at both ends of a file in which its mark is looked for
 _SPECIAL = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+_FILES = {".png", ".jpg", ".jpeg", ".csv", ".json", ".parquet", ".html", ".mp4", ".onnx", ".pt2", ".pt", ".safetensors"}
 
 PathName = Union[str, PathLike[str]]
 
@@ -65,11 +66,24 @@ def require_outputs(
     Raises:
         RecNextError: there is a file in place of the folder, or one of the files may not be written.
     """
+    require_folder(folder)
     folder = Path(folder)
-    if os.path.lexists(folder) and not folder.is_dir():
-        raise RecNextError(f"{folder} is a file: --output expects a folder")
     for name in names if folder.is_dir() else ():
         require_output(folder / name, overwrite=overwrite, mark=mark, inputs=inputs)
+
+
+def require_folder(path: Optional[PathName]) -> None:
+    """Checks that a folder is or can be at ``--output``; None is a flag left out.
+
+    Raises:
+        RecNextError: a file is there, or nothing, and the name is one of a file.
+    """
+    if path is None or os.path.isdir(path):
+        return
+    if os.path.lexists(path) or Path(path).suffix.lower() in _FILES:
+        raise RecNextError(
+            f"{path} is {'' if os.path.lexists(path) else 'the name of '}a file: --output expects a folder"
+        )
 
 
 def require_regular(path: Path) -> None:

@@ -47,6 +47,7 @@ def test_what_is_drawn(runs, monkeypatch):
     from matplotlib.figure import Figure
 
     from recnext.engine import curves as plots
+    from recnext.engine.job import Metric
     from recnext.engine.run_folder import read_records
 
     figures = []
@@ -57,7 +58,9 @@ def test_what_is_drawn(runs, monkeypatch):
         yield figures[-1]
 
     monkeypatch.setattr(plots, "figure", kept)
-    plots.draw_overlay(runs, {"a": read_records(runs / "a")}, metric="top1", published={"recnext_m1": 78.0})
+    plots.draw_overlay(
+        runs, {"a": read_records(runs / "a")}, metric=Metric("top1", "top-1"), published={"recnext_m1": 78.0}
+    )
     curve, line = figures[0].axes[0].lines
     assert (list(curve.get_xdata()), list(curve.get_ydata())) == ([1, 2, 3], [50.0, 70.0, 69.0])
     assert list(line.get_ydata()) == [78.0, 78.0]

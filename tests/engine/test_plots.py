@@ -30,7 +30,9 @@ def test_one_epoch_is_seen_and_published_lines_are_told_apart(tmp_path: Path, mo
     drawn: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: drawn.append(self))
     record = {"epoch": 0, "step": 1, "train_loss": 1.0, "top1": 60.0, "ema_top1": 50.0}
-    plots.draw_overlay(tmp_path / "a.png", {"a": [record]}, metric="top1", published={"base": 78.0, "distilled": 79.2})
+    top1 = job_of("classification").metrics[0]
+    plots.draw_overlay(tmp_path / "a.png", {"a": [record]}, metric=top1, published={"base": 78.0, "distilled": 79.2})
     accuracy = drawn[0].axes[0]
+    assert accuracy.get_title(loc="left") == "top-1"
     assert [line.get_marker() for line in accuracy.lines[:2]] == ["o", "x"]
     assert [text.get_va() for text in accuracy.texts] == ["top", "bottom"]

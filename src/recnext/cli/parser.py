@@ -89,6 +89,8 @@ class Parser(ArgumentParser):
     def add_argument(self, *names: str, **options: Any) -> Any:
         """Adds an argument, as argparse does."""
         kind = _kind(options)
+        if names[0] == "--config":
+            options["help"] = "YAML file of options, or the name of a recipe; other options go over it."
         if names[-1].endswith("+") and options.get("default") == []:
             options = {"help": options.get("help"), "type": get_args(kind)[0], "nargs": "*", "default": []}
             return super().add_argument(names[0].removeprefix("--"), **options)

@@ -58,15 +58,15 @@ def run(
         known = sorted(key for key, value in next(iter(records.values()))[0].items() if isinstance(value, float))
         raise RecNextError(f"{lacking} has no metric {metric!r}: give --metric, one of {', '.join(known)}")
     lines = {} if published is None else _published(published, metric)
-    draw_overlay(output, records, metric=metric, published=lines)
+    draw_overlay(output, records, metric=measure, published=lines)
     rows, epochs = [_row(name, each, measure) for name, each in records.items()], _by_epoch(records, metric)
     if json:
         print_json({"metric": metric, "runs": rows, "epochs": epochs, "published": lines, "picture": str(output)})
         return 0
     screen = Screen()
-    screen.print(_table(rows, metric))
+    screen.print(_table(rows, measure.title))
     if epochs:
-        screen.print(_epoch_table(epochs, metric))
+        screen.print(_epoch_table(epochs, measure.title))
     for name, value in lines.items():
         screen.print(f"{name}: {value}")
     screen.print(f"curves: {output}")
@@ -77,9 +77,10 @@ def _metric(run: str, key: Optional[str], records: Sequence[Record]) -> Metric:
     """The metric of that key, or the one that picks the best epoch of the run's task."""
     config = {} if _is_log(run) else RunFolder(_folder(run), writer=False).read_config()
     metrics = job_of_run(config, records).metrics
-    known = {
-        prefix + metric.key: replace(metric, key=prefix + metric.key) for prefix in ("", EMA) for metric in metrics
-    }
+    known = {metric.key: metric for metric in metrics}
+    for metric in metrics:
+        averaged = replace(metric, key=EMA + metric.key, title=f"{metric.title}, averaged weights")
+        known[averaged.key] = averaged
     return metrics[0] if key is None else known.get(key, Metric(key, key, higher="loss" not in key))
 
 
@@ -122,8 +123,8 @@ def _row(name: str, records: Sequence[dict[str, Any]], measure: Metric) -> dict[
     }
 
 
-def _table(rows: Sequence[dict[str, Any]], metric: str) -> Table:
-    table = make_table("run", "epochs", "steps", f"best {metric}", "in epoch", "last", "train loss", "img/s")
+def _table(rows: Sequence[dict[str, Any]], title: str) -> Table:
+    table = make_table("run", "epochs", "steps", f"best {title}", "in epoch", "last", "train loss", "img/s")
     for row in rows:
         table.add_row(
             *(row["run"], str(row["epochs"]), _number(row["steps"], 0), _number(row["best"], 2)),
@@ -144,9 +145,9 @@ def _by_epoch(records: Mapping[str, Sequence[Record]], metric: str) -> list[dict
     return [{"epoch": epoch, **{name: one.get(epoch) for name, one in values.items()}} for epoch in sorted(shared)]
 
 
-def _epoch_table(rows: Sequence[dict[str, Any]], metric: str) -> Table:
+def _epoch_table(rows: Sequence[dict[str, Any]], measured: str) -> Table:
     names = [name for name in rows[0] if name != "epoch"]
-    table = make_table("epoch", *names, text=0, title=f"{metric} at the end of an epoch")
+    table = make_table("epoch", *names, text=0, title=f"{measured} at the end of an epoch")
     step = -(-len(rows) // _EPOCHS)
     for row in (*rows[:-1:step], rows[-1]):
         table.add_row(*(str(row["epoch"]), *("-" if row[name] is None else _number(row[name], 2) for name in names)))

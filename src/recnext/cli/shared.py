@@ -3,8 +3,7 @@
 import json as jsonlib
 import re
 import sys
-from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from rich import box
 from rich.progress import (
@@ -20,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recnext.errors import RecNextError
+from recnext.files import require_folder as require_folder
 from recnext.limits import most
 from recnext.screen import Screen
 from recnext.sizes import SMALLEST_IMAGE as SMALLEST_IMAGE
@@ -39,16 +39,6 @@ def require_at_least(least: int, **values: Optional[int]) -> None:
         if value is not None and not least <= value <= most(name):
             expected = f"an integer from {least}" if value < least else f"{most(name)} at most"
             raise RecNextError(f"--{name.replace('_', '-')} is {value}: expected {expected}")
-
-
-def require_folder(output: Union[str, Path, None]) -> None:
-    """Checks that a folder can be at ``--output``; None is a flag left out.
-
-    Raises:
-        RecNextError: there is a file.
-    """
-    if output is not None and Path(output).exists() and not Path(output).is_dir():
-        raise RecNextError(f"{output} is a file: --output expects a folder")
 
 
 def set_threads(threads: Optional[int]) -> None:

@@ -65,14 +65,14 @@ def draw_curves(path: Path, records: Sequence[Record], *, metrics: Sequence[Metr
 
 
 def draw_overlay(
-    path: Path, runs: Mapping[str, Sequence[Record]], *, metric: str, published: Mapping[str, float]
+    path: Path, runs: Mapping[str, Sequence[Record]], *, metric: Metric, published: Mapping[str, float]
 ) -> None:
     """Draws a metric and the training loss of several runs, and published values of the metric as lines.
 
     Args:
         path: of the picture; the suffix tells its format.
         runs: records by name, each with one at least.
-        metric: key of the records.
+        metric: of the records.
         published: values by name.
 
     Raises:
@@ -81,8 +81,8 @@ def draw_overlay(
     unit = _unit(list(runs.values()))
     with figure(path, 10, 4) as drawing:
         left, right = drawing.subplots(1, 2)
-        for axes, key in ((left, metric), (right, "train_loss")):
-            axes.set_title(key.replace("_", " "))
+        for axes, key, title in ((left, metric.key, metric.title), (right, "train_loss", "training loss")):
+            axes.set_title(title)
             axes.set_xlabel(unit)
             axes.grid(alpha=0.25)
             axes.xaxis.get_major_locator().set_params(integer=True)

@@ -64,7 +64,7 @@ class LoopSettings:
             gradients together at most clip_value).
         clip_value: see clip.
         ema: also keep an exponential moving average of the weights, evaluated and saved as well.
-        ema_decay: of that average, a step.
+        ema_decay: decay of that average per step.
         ema_warmup: lower decay in the first steps, so that short runs have an average worth having.
         precision: fp32, bf16, fp16, or auto: bf16 on GPUs that have it, else fp32.
         sync_batchnorm: statistics of BatchNorm over all GPUs.
@@ -79,7 +79,7 @@ class LoopSettings:
         curves: draw curves.png, where matplotlib is installed.
         tracker: also log to TensorBoard or Weights & Biases.
         output: run folder; by default runs/MODEL.
-        resume: go on with the run in that folder; auto starts one where there is none.
+        resume: continue the run in that folder; auto starts one where there is none.
     """
 
     epochs: int = 30
@@ -207,7 +207,7 @@ class NetworkRunSettings(LoopSettings):
         model_args: further constructor arguments as JSON, e.g. '{"drop_path_rate": 0.1}'.
         pretrained: start from the published ImageNet weights, downloaded when not cached.
         checkpoint: start from these weights instead, a file, a run folder or a hub id; a last layer for other
-            classes is made anew.
+            classes is new.
     """
 
     model: str = "recnext_m3"

@@ -100,7 +100,7 @@ def test_a_file_that_is_wrong_or_failed_leaves_nothing(tiny, tmp_path):
     with pytest.raises(RecNextError, match="frobnicate"):
         export_to(Broken(), tiny, spec, tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    with pytest.raises(RecNextError, match="is a file: expected a folder"):
+    with pytest.raises(RecNextError, match="is a file: --output expects a folder"):
         export_to(target("torch"), tiny, spec, old)
 
 

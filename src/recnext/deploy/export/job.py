@@ -13,7 +13,7 @@ from torch import nn
 from recnext.deploy.optimize.network import first_line
 from recnext.deploy.optimize.trial import interleaved
 from recnext.errors import RecNextError
-from recnext.files import PathName, require_output, require_regular
+from recnext.files import PathName, require_folder, require_output, require_regular
 from recnext.text import to_json
 
 from .network import Exportable
@@ -106,8 +106,7 @@ def _named(target: Target, spec: ExportSpec, folder: Path) -> Iterator[None]:
 @contextmanager
 def temporary_in(folder: Path) -> Iterator[Path]:
     """A temporary folder in `folder`, gone in the end; a folder that was made for it goes too if it stays empty."""
-    if folder.exists() and not folder.is_dir():
-        raise RecNextError(f"{folder} is a file: expected a folder to export into")
+    require_folder(folder)
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
