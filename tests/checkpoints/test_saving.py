@@ -39,6 +39,14 @@ def test_arguments_and_preparation_are_remembered(name, tmp_path):
     assert len(stages) == 4
 
 
+@pytest.mark.parametrize("name", ["test_recnext_m", "test_recnext_a", "test_recnext_l"])
+def test_arguments_are_remembered_where_timm_remembers_none(name, tmp_path):
+    model = timm.models.model_entrypoint(name)(drop_rate=0.25, num_classes=3)  # create_model is what records them
+    read = read_metadata(save(model, tmp_path / "x.safetensors"))
+    assert read.model_args["drop_rate"] == 0.25
+    assert read.num_classes == 3
+
+
 def test_what_cannot_be_saved(tmp_path):
     with pytest.raises(RecNextError, match="cannot save Linear"):
         save(nn.Linear(2, 2), tmp_path / "x.safetensors")

@@ -1,6 +1,6 @@
 """The network around the families' blocks, with timm's whole model contract, and its registration."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional, Union, cast
 
 import torch
@@ -196,8 +196,10 @@ class RecNext(Backbone):
 def record_arguments(model: nn.Module, **arguments: Any) -> None:
     """Keeps what a network was changed to beside its constructor's arguments, where timm reads them to build it again.
 
-    A timm that reads another name builds the network as it was constructed.
+    timm's `create_model` adds to the same name; files hold what stands there, whether timm does or not.
     """
+    elsewhere = ("device", "dtype", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_model_args")
+    arguments = {key: value for key, value in arguments.items() if key not in elsewhere}
     model._model_args = {**getattr(model, "_model_args", {}), **arguments}  # type: ignore[assignment]
 
 
@@ -262,11 +264,12 @@ def create(
     variant: str,
     pretrained: bool,
     *,
+    config: Mapping[str, Any],
     pretrained_cfg: Any = None,
     distillation: Optional[bool] = None,
     **kwargs: Any,
 ) -> RecNext:
-    """Makes a registered network.
+    """Makes a registered network of the constructor's arguments in `config`, but for those in `kwargs`.
 
     `distillation` is the published switch: it picks the weights, where there are any and no tag is given, and
     True makes the network return both heads while training.
@@ -283,15 +286,17 @@ def create(
         ours = {key: value for key, value in cfg().items() if key in ("first_conv", "classifier")}
         pretrained_cfg = {**pretrained_cfg, **{k: pretrained_cfg.get(k) or value for k, value in ours.items()}}
     out_indices = kwargs.pop("out_indices", (0, 1, 2, 3))
-    return build_model_with_cfg(
+    model = build_model_with_cfg(
         model_cls,
         variant,
         pretrained,
         pretrained_cfg=pretrained_cfg,
         feature_cfg={"flatten_sequential": True, "out_indices": out_indices},
         distillation=distillation,
-        **kwargs,
+        **{**config, **kwargs},
     )
+    record_arguments(model, **kwargs)
+    return model
 
 
 def check_stride(variant: str, kwargs: dict[str, Any]) -> None:

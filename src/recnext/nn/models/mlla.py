@@ -266,16 +266,18 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dic
     return {name: own.get(name, value) for name, value in state_dict.items()}
 
 
-def _create(variant: str, pretrained: bool = False, **kwargs: Any) -> Mlla:
+def _create(variant: str, pretrained: bool, config: dict[str, Any], **kwargs: Any) -> Mlla:
     check_stride(variant, kwargs)
-    return build_model_with_cfg(
+    model = build_model_with_cfg(
         Mlla,
         variant,
         pretrained,
         pretrained_filter_fn=checkpoint_filter_fn,
         feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": "getter"},
-        **kwargs,
+        **{**config, **kwargs},
     )
+    record_arguments(model, **kwargs)
+    return model
 
 
 default_cfgs = generate_default_cfgs(
@@ -294,12 +296,12 @@ default_cfgs = generate_default_cfgs(
 
 
 def _nano(aggregation: str, pretrained: bool, kwargs: dict[str, Any]) -> Mlla:
-    return _create(f"mlla_nano_{aggregation}", pretrained, **{"aggregation": aggregation, **kwargs})
+    return _create(f"mlla_nano_{aggregation}", pretrained, {"aggregation": aggregation}, **kwargs)
 
 
 def _mini(aggregation: str, pretrained: bool, kwargs: dict[str, Any]) -> Mlla:
     size = {"embed_dim": 48, "depths": (2, 4, 8, 4), "drop_path_rate": 0.2}
-    return _create(f"mlla_mini_{aggregation}", pretrained, **{"aggregation": aggregation, **size, **kwargs})
+    return _create(f"mlla_mini_{aggregation}", pretrained, {"aggregation": aggregation, **size}, **kwargs)
 
 
 @register_model

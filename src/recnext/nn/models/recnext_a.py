@@ -95,7 +95,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> RecNext:
-    return create(cast(Callable[..., RecNext], RecNextA), variant, pretrained, **{**CONFIGS[variant], **kwargs})
+    return create(cast(Callable[..., RecNext], RecNextA), variant, pretrained, config=CONFIGS[variant], **kwargs)
 
 
 @register_model

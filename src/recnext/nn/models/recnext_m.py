@@ -206,7 +206,7 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> RecNext:
-    return create(cast(Callable[..., RecNext], RecNextM), variant, pretrained, **{**CONFIGS[variant], **kwargs})
+    return create(cast(Callable[..., RecNext], RecNextM), variant, pretrained, config=CONFIGS[variant], **kwargs)
 
 
 @register_model
