@@ -129,6 +129,27 @@ def test_onnx_reads_nothing_outside_of_its_folder():
                 read(Path("in/x.onnx"))
 
 
+def test_files_for_runtimes_have_built_in_operators_only(capsys):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("openvino")
+    Image.new("RGB", (8, 8)).save("a.png")
+    ports = [onnx.helper.make_tensor_value_info(name, 1, [1, 3, 8, 8]) for name in "xy"]
+    node = onnx.helper.make_node("Run", ["x"], ["y"], domain="stranger", library="./evil.so")
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", ports[:1], ports[1:]))
+    model.opset_import.append(onnx.helper.make_opsetid("stranger", 1))
+    Path("x.onnx").write_bytes(model.SerializeToString())
+    dims = "".join(f"<dim>{size}</dim>" for size in (1, 3, 8, 8))
+    Path("x.xml").write_text(
+        '<?xml version="1.0"?><net name="g" version="11"><layers><layer id="0" name="x" type="Run" version="stranger">'
+        f'<data library="evil.so"/><output><port id="0" precision="FP32">{dims}</port></output></layer></layers></net>'
+    )
+    Path("x.bin").write_bytes(b"")
+    for name in ("x.pte", "x.tflite"):
+        Path(name).write_bytes(b"MZ" + bytes(64))
+    for name in ("x.onnx", "x.xml", "x.pte", "x.tflite"):
+        assert name in fails(capsys, "predict", "a.png", "--model", name)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [{"pretrained": True}, {"pretrained_cfg": {"url": "http://127.0.0.1:9/"}}, {"checkpoint_path": "x"},
