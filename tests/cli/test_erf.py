@@ -53,7 +53,7 @@ def test_networks_side_by_side(weights, tmp_path, capsys):
         assert picture.width > 900
 
 
-def test_untrained_networks_are_named_so_and_trained_ones_not(weights, tmp_path, capsys):
+def test_networks_without_weights_are_named_so(weights, tmp_path, capsys):
     status, out, err = run(capsys, "erf", "test_recnext_a", *SMALL, "--output", tmp_path / "a.png")
     assert status == 0, err
     assert "some of untrained networks" in out

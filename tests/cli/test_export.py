@@ -70,7 +70,7 @@ def test_a_folder_is_refused_before_weights_are_read(tmp_path, capsys):
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"nonsense")
     line = fails(capsys, "export", damaged, "--to", "torch", "--output", tmp_path / "file")
-    assert "is a file: expected a folder" in line
+    assert "is a file: --output expects a folder" in line
     line = fails(capsys, "export", damaged, "--to", "torch", "--output", tmp_path / "file" / "in", status=1)
     assert "Not a directory: give another folder, --output" in line
 
@@ -124,7 +124,10 @@ def test_mistakes_are_one_line(weights, tmp_path, capsys):
         ((weights, "--opset", 3, "--size", 64), "opset 3: expected 18 to"),
         ((weights, "--to", "torch", "--size", 16), "the networks take 32 pixels or more"),
         ((weights, "--batch", 0), "--batch is 0: expected an integer from 1"),
-        ((weights, "--to", "torch", "--size", 64, "--output", tmp_path / "file"), "is a file: expected a folder"),
+        (
+            (weights, "--to", "torch", "--size", 64, "--output", tmp_path / "file"),
+            "is a file: --output expects a folder",
+        ),
         ((tmp_path / "gone.pth",), "gone.pth: expected a network's name, a weight file or a run folder"),
         ((weights, "--pretrained"), "has its own weights: leave --pretrained out"),
         ((weights, "--checkpoint", weights), "are both weights: give one, or a network's name"),
