@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any, Optional
 
@@ -10,6 +11,7 @@ from .job import EMA, Metric
 from .run_folder import Record
 
 _TRAIN, _VAL, _EMA = "#7f8c8d", "#1f5fa8", "#d35400"
+_OTHERS = ("#17a589", "#8e44ad", "#b7950b", "#c0392b")  # of metrics beside the monitored one
 
 
 def draw_curves(path: Path, records: Sequence[Record], *, metrics: Sequence[Metric]) -> None:
@@ -42,7 +44,7 @@ def draw_curves(path: Path, records: Sequence[Record], *, metrics: Sequence[Metr
         ]
         lines += [
             (measure if metric.unit == monitored.unit else loss, metric.key, metric.title, color)
-            for metric, color in zip(metrics, (_VAL, *(None for _ in metrics[1:])), strict=True)
+            for metric, color in zip(metrics, chain((_VAL,), cycle(_OTHERS)), strict=False)
         ]
         lines.append((measure, EMA + monitored.key, f"{monitored.title}, averaged weights", _EMA))
         for axes, key, label, color in lines:
@@ -56,6 +58,7 @@ def draw_curves(path: Path, records: Sequence[Record], *, metrics: Sequence[Metr
             xytext=(0, -13),
             ha="center",
             color=_VAL,
+            bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
         )
         loss.set_ylim(bottom=0)
         rate.set_ylim(bottom=0)
