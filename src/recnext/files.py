@@ -1,4 +1,4 @@
-"""Files that are written: whole or not at all, and never over what the user did not mean to lose."""
+"""Writes files completely or not at all, and never over what the user did not mean to lose."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ from typing import IO, Optional, Union
 from recnext.errors import RecNextError
 
 MARK = "written by recnext"
-"""Stands in the pictures, pages and videos that commands write: such a file may be written anew."""
+"""Stands in the pictures, pages and videos that commands write: such a file may be replaced."""
 _ENDS = 2**16  # bytes at both ends of a file in which its mark is looked for
 _SPECIAL = {stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
 _FILES = {".png", ".jpg", ".jpeg", ".csv", ".json", ".parquet", ".html", ".mp4", ".onnx", ".pt2", ".pt", ".safetensors"}

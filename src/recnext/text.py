@@ -84,7 +84,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def _nodes(node: Any, known: dict[int, int]) -> int:
-    """The number of nodes below one, each alias counted anew."""
+    """The number of nodes below one, each alias counted again."""
     if id(node) not in known:
         parts = node.value if isinstance(node.value, list) else []
         parts = [part for pair in parts for part in (pair if isinstance(pair, tuple) else (pair,))]

@@ -29,7 +29,7 @@ def run(images: list[str], *, output: Path, overwrite: bool = False, **settings:
 
 
 def write_table(settings: TableSettings, images: Sequence[str], output: Path, *, overwrite: bool) -> int:
-    """Writes a table, or goes on with it; the exit status is 1 when images could not be read.
+    """Writes a table, or resumes it; the exit status is 1 when images could not be read.
 
     Args:
         settings: what to write.

@@ -20,7 +20,7 @@ from .listing import Survey, as_composed, is_ignored, is_ignored_path, walk
 from .streams import MAX_RECORD_BYTES, Record, StreamSource
 
 INDEX = "_info.json"  # timm's name and format, with "class_names" added
-_META = re.compile(r"__[^/]*__(/|$)")  # what webdataset keeps beside the samples
+_META = re.compile(r"__[^/]*__(/|$)")  # what webdataset adds to the samples
 
 
 class Member(NamedTuple):

@@ -11,7 +11,7 @@ from .job import EMA, Metric
 from .run_folder import Record
 
 _TRAIN, _VAL, _EMA = "#7f8c8d", "#1f5fa8", "#d35400"
-_OTHERS = ("#17a589", "#8e44ad", "#b7950b", "#c0392b")  # of metrics beside the monitored one
+_OTHERS = ("#17a589", "#8e44ad", "#b7950b", "#c0392b")  # of metrics other than the monitored one
 
 
 def draw_curves(path: Path, records: Sequence[Record], *, metrics: Sequence[Metric]) -> None:

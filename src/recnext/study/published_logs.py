@@ -60,7 +60,7 @@ def _of_text(epoch: int, part: str) -> Record:
 
 
 def _of_openmm(lines: list[dict[str, Any]]) -> list[Record]:
-    """A record an evaluation; its loss is the mean since the one before. MMDetection counts each epoch's steps anew."""
+    """A record per evaluation, with the mean loss since the one before; MMDetection counts steps within each epoch."""
     records: list[Record] = []
     losses: list[float] = []
     lr, before, last = math.nan, 0, 0

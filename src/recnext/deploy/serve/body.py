@@ -61,7 +61,7 @@ def _too_large(limits: Limits, *, close: bool = False) -> RefusedError:
 
 
 class _InMemory(MultiPartParser):
-    """Keeps files out of the disk: the whole body is bounded."""
+    """Keeps files off the disk: the size of a body is bounded."""
 
     spool_max_size = 2**62
 

@@ -1,4 +1,4 @@
-"""Around the whole application: ids, logs and metrics of requests."""
+"""Wraps the application: ids, logs and metrics of requests."""
 
 import asyncio
 import logging

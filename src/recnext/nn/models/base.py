@@ -194,7 +194,7 @@ class RecNext(Backbone):
 
 
 def record_arguments(model: nn.Module, **arguments: Any) -> None:
-    """Keeps what a network was changed to beside its constructor's arguments, where timm reads them to build it again.
+    """Records what a network was changed to with its constructor's arguments, where timm reads them to build it again.
 
     timm's `create_model` adds to the same name; files hold what stands there, whether timm does or not.
     """

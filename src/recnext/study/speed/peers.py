@@ -31,7 +31,7 @@ PEERS: dict[str, PublishedAccuracy] = {
 }
 
 OURS = ("recnext_m0", "recnext_m1", "recnext_m3", "recnext_a1", "recnext_a3", "recnext_t", "recnext_s")
-"""What is measured beside the peers unless names are given."""
+"""What is measured with the peers unless names are given."""
 
 
 def accuracy_of(name: str) -> Optional[PublishedAccuracy]:

@@ -23,7 +23,7 @@ def evaluate_classifier(
     share: tuple[int, int] = (0, 1),
     on_batch: Callable[[Batch], None] = lambda batch: None,
 ) -> Accuracy:
-    """Accuracy on labelled images, over all processes: every one returns the whole result.
+    """Accuracy on labelled images, over all processes: every one returns the complete result.
 
     Args:
         forward: normalised float32 (N, 3, H, W), channels_last, to logits (N, classes).

@@ -1,4 +1,4 @@
-"""Tables of features or classes of any number of images, by any number of processes, that a killed run goes on with."""
+"""Tables of features or classes of any number of images, by any number of processes; a killed run can be resumed."""
 
 import hashlib
 import os
@@ -41,7 +41,7 @@ class TableSettings(ClassifierSettings):
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What a run that goes on must have in common with the one before, but for weights and images."""
+        """What a resumed run must have in common with the one before, but for weights and images."""
 
     @abstractmethod
     def columns(self, network: nn.Module) -> Columns:
@@ -66,7 +66,7 @@ class TableSettings(ClassifierSettings):
         on_start: Callable[[int, Optional[int]], None],
         on_rows: Callable[[int], None],
     ) -> tuple[int, list[Unreadable]]:
-        """Writes the table, or goes on with it.
+        """Writes the table, or resumes it.
 
         Args:
             images: files, folders and patterns, or tar shards.
